@@ -1,0 +1,1 @@
+"""Pure geometry and arithmetic on arrays: the oracle that every kernel is held against."""

@@ -1,0 +1,45 @@
+"""Write files so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+import os
+from pathlib import Path
+import tempfile
+from typing import Iterator, Union
+
+from yolojet_ros.core.errors import UserError
+
+
+@contextmanager
+def atomic_path(path: Union[str, Path]) -> Iterator[Path]:
+    """
+    Yield a temporary path beside `path` that is renamed to it on success.
+
+    The temporary file keeps the suffix of `path`, because writers such as
+    cv2.VideoWriter choose the format by it. On an exception it is removed and
+    whatever was at `path` before stays untouched.
+
+    :raises UserError: if the folder is missing or not writable.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix='.' + path.stem + '-', suffix=path.suffix)
+        os.close(handle)
+    except OSError as error:
+        raise UserError(
+            f'cannot write {path}: {error.strerror}; choose a folder that can be written'
+        ) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes the file private; give the result what open() would have given.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    finally:
+        if temporary.exists():
+            temporary.unlink()

@@ -1,0 +1,1 @@
+"""Offline: build, verify and inspect TensorRT engines."""

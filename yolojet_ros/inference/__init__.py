@@ -1,0 +1,1 @@
+"""Networks behind one small interface: ONNX Runtime on CPUs, TensorRT on GPUs."""

@@ -1,0 +1,1 @@
+"""CUDA device, kernels and graphs of the TensorRT backend."""

@@ -1,0 +1,1 @@
+"""Offline: the YOLOv8 network, its training, export, compression and accuracy."""

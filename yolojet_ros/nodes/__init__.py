@@ -1,0 +1,1 @@
+"""The executables that ROS starts."""

@@ -1,0 +1,1 @@
+"""Conversions between ROS types and the arrays of this package."""

@@ -1,0 +1,1 @@
+"""A deterministic synthetic world and its ground truth."""
