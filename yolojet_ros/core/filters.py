@@ -1,0 +1,140 @@
+"""What the user wants to see: thresholds, classes, sizes and the region of interest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import math
+from typing import Sequence, Tuple
+
+import numpy as np
+
+from yolojet_ros.core import boxes as boxes_
+from yolojet_ros.core.detections import Detections
+from yolojet_ros.core.errors import UserError
+
+MAX_BOXES = 300
+MAX_ROI_POINTS = 32
+# Byte-like trackers keep a track alive on weak detections; 0.1 is where they stop helping.
+TRACKING_FLOOR = 0.1
+
+
+@dataclass(frozen=True)
+class FilterParams:
+    """
+    The user's wishes, independent of a model. Each only removes detections.
+
+    score_threshold: 0..1; raising it publishes fewer, surer detections
+    iou_threshold: 0..1; raising it keeps more boxes that overlap each other
+    class_thresholds: (name, 0..1) pairs that replace score_threshold for a class
+    classes: names to keep; empty keeps all
+    agnostic_nms: let boxes of different classes suppress each other
+    max_detections: 1..300 published at most, the best by score
+    min_box_size: pixels; boxes whose shorter side is below it are dropped
+    roi: (x, y) corners of a polygon, 0..1 of the image; boxes whose centre is
+        outside are dropped; empty keeps all
+    """
+
+    score_threshold: float = 0.25
+    iou_threshold: float = 0.7
+    class_thresholds: Tuple[Tuple[str, float], ...] = ()
+    classes: Tuple[str, ...] = ()
+    agnostic_nms: bool = False
+    max_detections: int = MAX_BOXES
+    min_box_size: float = 0.0
+    roi: Tuple[Tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ('score_threshold', 'iou_threshold'):
+            _check_unit(name, getattr(self, name))
+        for name, value in self.class_thresholds:
+            _check_unit(f'class_thresholds {name}', value)
+        if not 1 <= self.max_detections <= MAX_BOXES:
+            raise UserError(
+                f'max_detections is {self.max_detections}; it must be 1 to {MAX_BOXES}')
+        if not (math.isfinite(self.min_box_size) and self.min_box_size >= 0):
+            raise UserError(f'min_box_size is {self.min_box_size}; it must be 0 or more pixels')
+        if self.roi and not 3 <= len(self.roi) <= MAX_ROI_POINTS:
+            raise UserError(
+                f'roi has {len(self.roi)} corners; a polygon has 3 to {MAX_ROI_POINTS}, '
+                'an empty list switches it off')
+        for corner in self.roi:
+            for value in corner:
+                _check_unit('roi', value)
+
+    def resolve(self, names: Sequence[str]) -> Selection:
+        """
+        Return these wishes for a model with the class names `names`.
+
+        :raises UserError: if a class name is not one of the model's.
+        """
+        thresholds = np.full(len(names), self.score_threshold, np.float32)
+        for name, value in self.class_thresholds:
+            thresholds[_indices(names, name, 'class_thresholds')] = value
+        if self.classes:
+            keep = np.concatenate([_indices(names, name, 'classes') for name in self.classes])
+            thresholds[np.setdiff1d(np.arange(len(names)), keep)] = np.inf
+        return Selection(
+            thresholds, np.float32(self.iou_threshold), self.agnostic_nms,
+            self.max_detections, np.float32(self.min_box_size),
+            np.array(self.roi, np.float32).reshape(-1, 2))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """
+    The user's wishes as arrays for one model; what decoding and NMS read.
+
+    thresholds: float32[nc], least score of each class, inf for an unwanted class
+    iou_threshold: float32, 0..1
+    agnostic: NMS across classes
+    max_boxes: 1..300
+    min_size: float32, pixels
+    roi: float32[k, 2], corners 0..1 of the image, k = 0 for none
+    """
+
+    thresholds: np.ndarray
+    iou_threshold: np.float32
+    agnostic: bool
+    max_boxes: int
+    min_size: np.float32
+    roi: np.ndarray
+
+    def for_tracking(self) -> Selection:
+        """Return the selection that feeds a tracker: weak detections stay in."""
+        lowered = np.minimum(self.thresholds, np.float32(TRACKING_FLOOR))
+        thresholds = np.where(np.isinf(self.thresholds), self.thresholds, lowered)
+        return Selection(thresholds, self.iou_threshold, self.agnostic, MAX_BOXES,
+                         self.min_size, self.roi)
+
+    def keep_geometry(self, boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+        """
+        Return bool[n]: boxes that are large enough and centred in the region.
+
+        :param boxes: float32[n, 4], pixels, within a width x height image
+        """
+        sides = boxes[:, 2:] - boxes[:, :2]
+        keep = (sides > 0).all(axis=1) & (sides >= self.min_size).all(axis=1)
+        if len(self.roi):
+            polygon = self.roi * np.array((width, height), np.float32)
+            centers = (boxes[:, :2] + boxes[:, 2:]) * np.float32(0.5)
+            keep &= boxes_.inside_polygon(centers, polygon)
+        return keep
+
+    def publishable(self, detections: Detections) -> Detections:
+        """Return the detections that reach the user's thresholds, best first."""
+        keep = detections.scores >= self.thresholds[detections.classes]
+        return detections[np.flatnonzero(keep)[:self.max_boxes]]
+
+
+def _check_unit(name: str, value: float) -> None:
+    if not 0 <= value <= 1:  # False for NaN too
+        raise UserError(f'{name} is {value}; it must be from 0 to 1')
+
+
+def _indices(names: Sequence[str], name: str, parameter: str) -> np.ndarray:
+    found = np.flatnonzero([name == other for other in names])
+    if not len(found):
+        raise UserError(
+            f'{parameter} names "{name}", which this model does not know; its classes are '
+            + ', '.join(names))
+    return found

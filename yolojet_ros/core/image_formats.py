@@ -1,0 +1,157 @@
+"""Camera image encodings: one table that says how each is laid out and converted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Dict, Optional
+
+import cv2
+import numpy as np
+
+MAX_PIXELS = 8192 * 8192
+
+
+class ImageError(ValueError):
+    """
+    An image that cannot be used; `cause` groups errors for counters and logs.
+
+    cause: 'empty', 'size', 'step', 'data', 'encoding' or 'decode'
+    """
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """
+    Layout of one encoding (sensor_msgs/image_encodings).
+
+    row_bytes: bytes of a row of one pixel width, times 1 (integer for all here)
+    rows: rows of `step` bytes per image row, as a fraction (3, 2) for nv12
+    dtype: type of one channel sample
+    channels: samples per pixel within a row
+    to_bgr: conversion of the [rows, width, channels] array to uint8 BGR [H, W, 3];
+        None where it is BGR already
+    even_width, even_height: chroma subsampling needs even sizes
+    """
+
+    channels: int
+    to_bgr: Optional[Callable[[np.ndarray], np.ndarray]]
+    dtype: np.dtype = np.dtype(np.uint8)
+    rows: tuple = (1, 1)
+    even_width: bool = False
+    even_height: bool = False
+
+
+def _color(code: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda image: cv2.cvtColor(image, code)
+
+
+def _mono16(image: np.ndarray) -> np.ndarray:
+    # The upper byte: the scaling of cv_bridge, independent of the content.
+    return cv2.cvtColor((image >> 8).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+
+
+# ROS names a Bayer pattern by its first two rows, OpenCV by the second row, shifted by one.
+FORMATS: Dict[str, ImageFormat] = {
+    'bgr8': ImageFormat(3, None),
+    '8UC3': ImageFormat(3, None),
+    'rgb8': ImageFormat(3, _color(cv2.COLOR_RGB2BGR)),
+    'bgra8': ImageFormat(4, _color(cv2.COLOR_BGRA2BGR)),
+    '8UC4': ImageFormat(4, _color(cv2.COLOR_BGRA2BGR)),
+    'rgba8': ImageFormat(4, _color(cv2.COLOR_RGBA2BGR)),
+    'mono8': ImageFormat(1, _color(cv2.COLOR_GRAY2BGR)),
+    '8UC1': ImageFormat(1, _color(cv2.COLOR_GRAY2BGR)),
+    'mono16': ImageFormat(1, _mono16, np.dtype(np.uint16)),
+    '16UC1': ImageFormat(1, _mono16, np.dtype(np.uint16)),
+    'yuv422': ImageFormat(2, _color(cv2.COLOR_YUV2BGR_UYVY), even_width=True),
+    'uyvy': ImageFormat(2, _color(cv2.COLOR_YUV2BGR_UYVY), even_width=True),
+    'yuv422_yuy2': ImageFormat(2, _color(cv2.COLOR_YUV2BGR_YUY2), even_width=True),
+    'yuyv': ImageFormat(2, _color(cv2.COLOR_YUV2BGR_YUY2), even_width=True),
+    'nv12': ImageFormat(1, _color(cv2.COLOR_YUV2BGR_NV12), rows=(3, 2),
+                        even_width=True, even_height=True),
+    'bayer_rggb8': ImageFormat(1, _color(cv2.COLOR_BayerBG2BGR)),
+    'bayer_bggr8': ImageFormat(1, _color(cv2.COLOR_BayerRG2BGR)),
+    'bayer_gbrg8': ImageFormat(1, _color(cv2.COLOR_BayerGR2BGR)),
+    'bayer_grbg8': ImageFormat(1, _color(cv2.COLOR_BayerGB2BGR)),
+}
+
+
+@dataclass(frozen=True)
+class ImageView:
+    """
+    An image as it lies in a message; nothing is copied.
+
+    data: uint8[k], the bytes, k >= rows * step
+    width, height: pixels
+    step: bytes from one row to the next
+    encoding: a name of sensor_msgs/image_encodings
+    big_endian: byte order of samples wider than one byte
+    """
+
+    data: np.ndarray
+    width: int
+    height: int
+    step: int
+    encoding: str
+    big_endian: bool = False
+
+    @classmethod
+    def from_bgr(cls, image: np.ndarray) -> ImageView:
+        """Return the view of a C-contiguous uint8 BGR array [H, W, 3]."""
+        height, width = image.shape[:2]
+        return cls(image.reshape(-1), width, height, 3 * width, 'bgr8')
+
+    def samples(self) -> np.ndarray:
+        """
+        Return the samples [rows, width, channels], still without a copy.
+
+        :raises ImageError: where size, step, length or encoding do not fit together.
+        """
+        kind = FORMATS.get(self.encoding)
+        if kind is None:
+            raise ImageError('encoding', (
+                f'cannot decode encoding "{self.encoding}"; supported are '
+                + ', '.join(sorted(FORMATS))))
+        if self.width <= 0 or self.height <= 0:
+            raise ImageError('empty', (
+                f'the image is {self.width}x{self.height}; both sides must be positive'))
+        if self.width * self.height > MAX_PIXELS:
+            raise ImageError('size', (
+                f'the image is {self.width}x{self.height}; '
+                f'at most {MAX_PIXELS // 10**6} million pixels are accepted'))
+        if (kind.even_width and self.width % 2) or (kind.even_height and self.height % 2):
+            raise ImageError('size', (
+                f'a {self.encoding} image of {self.width}x{self.height} has an odd side; '
+                'its chroma is subsampled, so the side must be even'))
+        row_bytes = self.width * kind.channels * kind.dtype.itemsize
+        if self.step < row_bytes:
+            raise ImageError('step', (
+                f'step is {self.step} bytes; a row of {self.width} {self.encoding} pixels '
+                f'takes {row_bytes}'))
+        rows = self.height * kind.rows[0] // kind.rows[1]
+        if self.data.size != rows * self.step:
+            raise ImageError('data', (
+                f'data has {self.data.size} bytes; {rows} rows of step {self.step} '
+                f'take {rows * self.step}'))
+        raw = self.data.reshape(rows, self.step)[:, :row_bytes]
+        if kind.dtype.itemsize > 1:
+            order = kind.dtype.newbyteorder('>' if self.big_endian else '<')
+            if self.step % kind.dtype.itemsize:
+                raw = np.ascontiguousarray(raw)
+            raw = raw.view(order)
+        if kind.channels == 1:
+            return raw
+        return raw.reshape(rows, self.width, kind.channels)
+
+    def bgr(self) -> np.ndarray:
+        """
+        Return uint8 BGR [H, W, 3]; for bgr8 a view of `data`, else a converted copy.
+
+        :raises ImageError: as `samples`.
+        """
+        samples = self.samples()
+        convert = FORMATS[self.encoding].to_bgr
+        return samples if convert is None else convert(samples)

@@ -1,0 +1,92 @@
+"""The one interface of all backends, and what the CPU backends share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from typing import Deque, List
+
+import numpy as np
+
+from yolojet_ros.core.detections import Detections
+from yolojet_ros.core.filters import Selection
+from yolojet_ros.core.head import detect
+from yolojet_ros.core.image_formats import ImageView
+from yolojet_ros.core.letterbox import Letterboxer
+from yolojet_ros.core.model_card import ModelCard
+from yolojet_ros.core.stage_times import StageTimes
+
+
+class BackendError(RuntimeError):
+    """A loaded backend stopped working (out of memory, lost device, failed enqueue)."""
+
+
+class Backend(ABC):
+    """
+    A loaded model that turns images into detections.
+
+    name: 'onnxruntime' or 'tensorrt'
+    description: what runs where, one line for diagnostics
+    card: what the model says of itself
+    depth: how many frames may be submitted before one must be collected
+    """
+
+    name: str
+    description: str
+    card: ModelCard
+    depth: int = 1
+
+    @abstractmethod
+    def submit(self, view: ImageView, selection: Selection, times: StageTimes) -> None:
+        """
+        Start one frame; `times` gets its laps by the time it is collected.
+
+        The bytes of `view` may be reused once this returns.
+
+        :raises ImageError: if the image cannot be used; nothing was submitted then.
+        :raises BackendError: if the device failed.
+        """
+
+    @abstractmethod
+    def collect(self) -> Detections:
+        """
+        Return the detections of the oldest submitted frame, best score first.
+
+        :raises BackendError: if the device failed.
+        """
+
+    def detect(self, view: ImageView, selection: Selection, times: StageTimes) -> Detections:
+        """Run one frame from image to detections."""
+        self.submit(view, selection, times)
+        return self.collect()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free everything; safe to call twice."""
+
+
+class HostBackend(Backend):
+    """A backend whose network runs on the CPU, between the NumPy steps of core."""
+
+    def __init__(self, card: ModelCard) -> None:
+        self.card = card
+        self._letterboxer = Letterboxer(card.input_size, np.float16 if card.half else np.float32)
+        self._done: Deque[Detections] = deque()
+
+    @abstractmethod
+    def run(self, tensor: np.ndarray) -> List[np.ndarray]:
+        """Run the network on tensor [1, 3, H, W] and return its outputs."""
+
+    def submit(self, view: ImageView, selection: Selection, times: StageTimes) -> None:
+        tensor, letterbox = self._letterboxer(view)
+        times.lap('letterbox')
+        output = self.run(tensor)[0][0]
+        times.lap('network')
+        self._done.append(detect(output, self.card.layout, letterbox, selection))
+        times.lap('decode_nms')
+
+    def collect(self) -> Detections:
+        return self._done.popleft()
+
+    def close(self) -> None:
+        self._done.clear()
