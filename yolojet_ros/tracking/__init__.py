@@ -1,0 +1,6 @@
+"""Ids for detections over time; no ROS, no GPU."""
+
+from yolojet_ros.tracking.params import TrackerParams
+from yolojet_ros.tracking.tracker import create_tracker, Track, Tracker, TrackState
+
+__all__ = ['Track', 'TrackState', 'Tracker', 'TrackerParams', 'create_tracker']

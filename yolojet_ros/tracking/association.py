@@ -1,0 +1,66 @@
+"""Which detection belongs to which track: overlapping pairs and the best assignment."""
+
+from __future__ import annotations
+
+from typing import Tuple
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+
+def overlapping_pairs(a: np.ndarray, b: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """Return the indices (of a, of b) of all pairs of boxes float64[4, n], [4, m] that touch."""
+    touch = a[:2, :, None] < b[2:, None, :]
+    touch &= a[2:, :, None] > b[:2, None, :]
+    return np.nonzero(touch[0] & touch[1])
+
+
+def pair_overlap(a: np.ndarray, b: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """
+    Return the IoU and the height overlap of boxes float64[4, k] with boxes float64[4, k].
+
+    The height overlap is the IoU of the vertical extents. As people stand on one
+    ground plane, it tells near from far where boxes overlap (Yang et al., Hybrid-SORT, 2024).
+    """
+    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
+    common = np.maximum(high - low, 0.0)
+    size_a, size_b = a[2:] - a[:2], b[2:] - b[:2]
+    inter = common[0] * common[1]
+    iou = inter / (size_a[0] * size_a[1] + size_b[0] * size_b[1] - inter)
+    return iou, common[1] / (size_a[1] + size_b[1] - common[1])
+
+
+def assign(rows: np.ndarray, columns: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """
+    Choose pairs so that each row and column is used once and the sum of gains is greatest.
+
+    Pairs that have no rival are taken directly; only the rest goes to the
+    assignment solver (Crouse, 2016, in SciPy).
+
+    :param rows: int64[k], row of each candidate pair.
+    :param columns: int64[k], column of each candidate pair.
+    :param gain: float64[k], > 0.
+    :return: int64[m], indices of the chosen pairs.
+    """
+    row_count, column_count = np.bincount(rows), np.bincount(columns)
+    alone = (row_count[rows] == 1) & (column_count[columns] == 1)
+    if alone.all():
+        return np.arange(len(rows))
+    rest = np.flatnonzero(~alone)
+    r, height = _compress(rows[rest], row_count)
+    c, width = _compress(columns[rest], column_count)
+    table = np.zeros((height, width))
+    index = np.full((height, width), -1)
+    table[r, c] = gain[rest]
+    index[r, c] = rest
+    solved = index[linear_sum_assignment(table, maximize=True)]
+    return np.concatenate((np.flatnonzero(alone), solved[solved >= 0]))
+
+
+def _compress(values: np.ndarray, scratch: np.ndarray) -> Tuple[np.ndarray, int]:
+    """Number the distinct `values` 0..m-1; `scratch` int64[> max(values)] is overwritten."""
+    scratch[:] = 0
+    scratch[values] = 1
+    distinct = np.flatnonzero(scratch)
+    scratch[distinct] = np.arange(len(distinct))
+    return scratch[values], len(distinct)

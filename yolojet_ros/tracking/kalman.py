@@ -1,0 +1,90 @@
+"""
+A constant-velocity Kalman filter for many boxes at once, in closed form.
+
+With the state (x, y, w, h) and their velocities, and noise that does not couple
+the four coordinates, the filter of Kalman (1960) falls apart into four
+independent filters of two states each. Their covariances are three numbers
+(position, cross, velocity), so predict and correct are a few array operations
+for all tracks together and no matrix is ever inverted.
+
+A filter block is float64[20, n]: mean, velocity, and the three covariance
+terms, four rows each, one column per track. Time is in seconds, so velocity is in px/s.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+BLOCK = 20
+MEAN, VELOCITY = slice(0, 4), slice(4, 8)
+VAR_POSITION, COVARIANCE, VAR_VELOCITY = slice(8, 12), slice(12, 16), slice(16, 20)
+_START_VELOCITY = 2.0  # standard deviation of an unknown velocity, box sizes per second
+
+
+def start(block: np.ndarray, mean: np.ndarray, measurement_noise: float) -> None:
+    """Write new filters at `mean` float64[4, n] (x, y, w, h) into `block` float64[20, n]."""
+    variance = np.square(mean[2:])
+    block[MEAN] = mean
+    block[VELOCITY] = 0.0
+    block[COVARIANCE] = 0.0
+    for half in (0, 2):
+        block[8 + half:10 + half] = variance * (2 * measurement_noise) ** 2
+        block[16 + half:18 + half] = variance * _START_VELOCITY ** 2
+
+
+def predict(
+        block: np.ndarray, dt: float, position_noise: float, velocity_noise: float) -> None:
+    """Move all filters of `block` float64[20, n] ahead by `dt` seconds, in place."""
+    mean, velocity = block[MEAN], block[VELOCITY]
+    position_var, covariance, velocity_var = (
+        block[VAR_POSITION], block[COVARIANCE], block[VAR_VELOCITY])
+    variance = np.square(mean[2:]) * dt
+    mean += velocity * dt
+    position_var += (2 * dt) * covariance + (dt * dt) * velocity_var
+    covariance += velocity_var * dt
+    noise = variance * position_noise ** 2
+    position_var[:2] += noise
+    position_var[2:] += noise
+    noise = variance * velocity_noise ** 2
+    velocity_var[:2] += noise
+    velocity_var[2:] += noise
+    np.maximum(mean[2:], 1.0, out=mean[2:])
+
+
+def correct(block: np.ndarray, measured: np.ndarray, noise: np.ndarray) -> None:
+    """
+    Correct the filters of `block` float64[20, n] by one measurement each, in place.
+
+    :param measured: float64[4, n], x, y, w, h in px.
+    :param noise: float64[n], standard deviation of the measurement in box sizes.
+    """
+    position_var, covariance, velocity_var = (
+        block[VAR_POSITION], block[COVARIANCE], block[VAR_VELOCITY])
+    spread = np.square(block[2:4] * noise)
+    total = position_var.copy()
+    total[:2] += spread
+    total[2:] += spread
+    gain = position_var / total
+    velocity_gain = covariance / total
+    innovation = measured - block[MEAN]
+    block[MEAN] += gain * innovation
+    block[VELOCITY] += velocity_gain * innovation
+    velocity_var -= velocity_gain * covariance
+    position_var -= gain * position_var
+    covariance -= gain * covariance
+    np.maximum(block[2:4], 1.0, out=block[2:4])
+
+
+def warp(block: np.ndarray, matrix: np.ndarray) -> None:
+    """Move all filters of `block` float64[20, n] by an affine `matrix` float64[2, 3], in place."""
+    linear, scale = matrix[:, :2], affine_scale(matrix)
+    block[0:2] = linear @ block[0:2] + matrix[:, 2:]
+    block[4:6] = linear @ block[4:6]
+    block[2:4] *= scale
+    block[6:8] *= scale
+    block[8:20] *= scale * scale
+
+
+def affine_scale(matrix: np.ndarray) -> float:
+    """Return the mean scale of an affine float64[2, 3]."""
+    return abs(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]) ** 0.5
