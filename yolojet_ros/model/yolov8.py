@@ -1,0 +1,250 @@
+"""
+The YOLOv8 detection network (n, s, m), written from its published structure.
+
+A CSP backbone of C2f blocks with SPPF, a PAN neck, and a decoupled anchor-free
+head on strides 8, 16 and 32 whose boxes are distributions over distances
+(Li et al., Generalized Focal Loss, NeurIPS 2020). Needs PyTorch.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Dict, List, Sequence, Tuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from yolojet_ros.core.errors import UserError
+
+STRIDES = (8, 16, 32)
+DISTANCE_BINS = 16
+
+# Variant: depth factor, width factor, widest layer before the width factor.
+VARIANTS: Dict[str, Tuple[float, float, int]] = {
+    'n': (0.33, 0.25, 1024),
+    's': (0.33, 0.50, 1024),
+    'm': (0.67, 0.75, 768),
+}
+
+
+class ConvUnit(nn.Module):
+    """Convolution, batch norm and SiLU; 'same' padding for odd kernels."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1) -> None:
+        """Create a unit that maps `inputs` to `outputs` channels."""
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+        self.norm = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.03)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map [b, inputs, h, w] to [b, outputs, h / stride, w / stride]."""
+        return functional.silu(self.norm(self.conv(x)))
+
+
+class Bottleneck(nn.Module):
+    """Two 3x3 units, with a residual connection in the backbone."""
+
+    def __init__(self, channels: int, residual: bool) -> None:
+        """Create a block that keeps `channels`."""
+        super().__init__()
+        self.first = ConvUnit(channels, channels, 3)
+        self.second = ConvUnit(channels, channels, 3)
+        self.residual = residual
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map [b, c, h, w] to [b, c, h, w]."""
+        y = self.second(self.first(x))
+        return x + y if self.residual else y
+
+
+class C2f(nn.Module):
+    """Split the channels, run bottlenecks on one part, and merge every stage."""
+
+    def __init__(self, inputs: int, outputs: int, depth: int, residual: bool) -> None:
+        """Create a block of `depth` bottlenecks of half the output width."""
+        super().__init__()
+        hidden = outputs // 2
+        self.enter = ConvUnit(inputs, 2 * hidden)
+        self.merge = ConvUnit((2 + depth) * hidden, outputs)
+        self.blocks = nn.ModuleList(Bottleneck(hidden, residual) for _ in range(depth))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map [b, inputs, h, w] to [b, outputs, h, w]."""
+        # The widths are read off the layers, so that a pruned block needs nothing else.
+        hidden = self.blocks[0].first.conv.in_channels
+        bypass = self.enter.conv.out_channels - hidden
+        parts = list(self.enter(x).split((bypass, hidden), 1))
+        for block in self.blocks:
+            parts.append(block(parts[-1]))
+        return self.merge(torch.cat(parts, 1))
+
+
+class SPPF(nn.Module):
+    """Pool three times in a row and merge: receptive fields of 5, 9 and 13 cells."""
+
+    def __init__(self, channels: int) -> None:
+        """Create a block that keeps `channels`."""
+        super().__init__()
+        self.enter = ConvUnit(channels, channels // 2)
+        self.merge = ConvUnit(channels * 2, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map [b, c, h, w] to [b, c, h, w]."""
+        parts = [self.enter(x)]
+        for _ in range(3):
+            parts.append(functional.max_pool2d(parts[-1], 5, 1, 2))
+        return self.merge(torch.cat(parts, 1))
+
+
+class Head(nn.Module):
+    """Box and class branches for one stride."""
+
+    def __init__(self, inputs: int, box_width: int, class_width: int, classes: int) -> None:
+        """Create the two branches; each ends in a bare 1x1 convolution."""
+        super().__init__()
+        self.box = nn.Sequential(
+            ConvUnit(inputs, box_width, 3), ConvUnit(box_width, box_width, 3),
+            nn.Conv2d(box_width, 4 * DISTANCE_BINS, 1))
+        self.classes = nn.Sequential(
+            ConvUnit(inputs, class_width, 3), ConvUnit(class_width, class_width, 3),
+            nn.Conv2d(class_width, classes, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map [b, inputs, h, w] to logits [b, 64 + classes, h, w]."""
+        return torch.cat((self.box(x), self.classes(x)), 1)
+
+
+class YOLOv8(nn.Module):
+    """
+    The network up to its logits, and the decoding of these into boxes and scores.
+
+    :param variant: 'n', 's' or 'm'.
+    :param classes: number of classes, at least 1.
+    """
+
+    def __init__(self, variant: str = 'n', classes: int = 80) -> None:
+        """Build the network with fresh weights."""
+        super().__init__()
+        if variant not in VARIANTS:
+            raise UserError(
+                f'no YOLOv8 variant {variant!r}: choose one of {", ".join(VARIANTS)}')
+        if classes < 1:
+            raise UserError(f'a detector needs at least one class, not {classes}')
+        depth, width, widest = VARIANTS[variant]
+        self.variant = variant
+        self.classes = classes
+        c64, c128, c256, c512, c1024 = (
+            math.ceil(min(c, widest) * width / 8) * 8 for c in (64, 128, 256, 512, 1024))
+        d3, d6 = (max(round(d * depth), 1) for d in (3, 6))
+
+        self.stage1 = ConvUnit(3, c64, 3, 2)
+        self.stage2 = nn.Sequential(ConvUnit(c64, c128, 3, 2), C2f(c128, c128, d3, True))
+        self.stage3 = nn.Sequential(ConvUnit(c128, c256, 3, 2), C2f(c256, c256, d6, True))
+        self.stage4 = nn.Sequential(ConvUnit(c256, c512, 3, 2), C2f(c512, c512, d6, True))
+        self.stage5 = nn.Sequential(
+            ConvUnit(c512, c1024, 3, 2), C2f(c1024, c1024, d3, True), SPPF(c1024))
+        self.up4 = C2f(c1024 + c512, c512, d3, False)
+        self.up3 = C2f(c512 + c256, c256, d3, False)
+        self.down4 = ConvUnit(c256, c256, 3, 2)
+        self.pan4 = C2f(c256 + c512, c512, d3, False)
+        self.down5 = ConvUnit(c512, c512, 3, 2)
+        self.pan5 = C2f(c512 + c1024, c1024, d3, False)
+
+        box_width = max(16, c256 // 4, 4 * DISTANCE_BINS)
+        class_width = max(c256, min(classes, 100))
+        self.heads = nn.ModuleList(
+            Head(c, box_width, class_width, classes) for c in (c256, c512, c1024))
+        # The bin values: a fixed convolution kernel, counted among the parameters by custom.
+        self.bins = nn.Parameter(
+            torch.arange(DISTANCE_BINS, dtype=torch.float32).view(1, -1, 1, 1),
+            requires_grad=False)
+        self._set_head_bias()
+
+    def _set_head_bias(self) -> None:
+        """Start from rare objects (about 5 in a 640x640 image) and short distances."""
+        for head, stride in zip(self.heads, STRIDES):
+            nn.init.constant_(head.box[-1].bias, 1.0)
+            nn.init.constant_(
+                head.classes[-1].bias, math.log(5 / self.classes / (640 / stride) ** 2))
+
+    def forward(self, images: torch.Tensor) -> List[torch.Tensor]:
+        """
+        Compute the logits of every stride.
+
+        :param images: float[b, 3, h, w], RGB in 0..1, h and w multiples of 32.
+        :returns: per stride s a tensor [b, 64 + classes, h / s, w / s].
+        """
+        p3 = self.stage3(self.stage2(self.stage1(images)))
+        p4 = self.stage4(p3)
+        p5 = self.stage5(p4)
+        n4 = self.up4(torch.cat((_double(p5), p4), 1))
+        n3 = self.up3(torch.cat((_double(n4), p3), 1))
+        m4 = self.pan4(torch.cat((self.down4(n3), n4), 1))
+        m5 = self.pan5(torch.cat((self.down5(m4), p5), 1))
+        return [head(x) for head, x in zip(self.heads, (n3, m4, m5))]
+
+    def distances(self, box_logits: torch.Tensor) -> torch.Tensor:
+        """Take the expected left, top, right, bottom in cells: [b, 64, A] -> [b, 4, A]."""
+        batch, _, count = box_logits.shape
+        logits = box_logits.view(batch, 4, DISTANCE_BINS, count).transpose(1, 2)
+        return functional.conv2d(logits.softmax(1), self.bins).view(batch, 4, count)
+
+    def decode(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """
+        Turn logits into boxes and scores.
+
+        :param maps: what forward() returned.
+        :returns: [b, 4 + classes, A], boxes cxcywh in input pixels, scores in 0..1.
+        """
+        points, strides = anchor_points(maps)
+        box_logits, class_logits = flatten(maps)
+        left_top, right_bottom = self.distances(box_logits).chunk(2, 1)
+        low, high = points - left_top, points + right_bottom
+        boxes = torch.cat(((low + high) / 2, high - low), 1) * strides
+        return torch.cat((boxes, class_logits.sigmoid()), 1)
+
+
+class Detector(nn.Module):
+    """The network with its decoding: what is exported."""
+
+    def __init__(self, network: YOLOv8) -> None:
+        """Wrap `network` without copying it."""
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map images [b, 3, h, w] to [b, 4 + classes, A] as YOLOv8.decode does."""
+        return self.network.decode(self.network(images))
+
+
+def flatten(maps: Sequence[torch.Tensor]) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Join the strides: box logits [b, 64, A] and class logits [b, classes, A]."""
+    joined = torch.cat([m.flatten(2) for m in maps], 2)
+    return joined.split((4 * DISTANCE_BINS, joined.shape[1] - 4 * DISTANCE_BINS), 1)
+
+
+def anchor_points(maps: Sequence[torch.Tensor]) -> Tuple[torch.Tensor, torch.Tensor]:
+    """
+    Place one point in the middle of every cell.
+
+    :returns: points [2, A] (x, y in cells of their own stride) and strides [1, A] in pixels.
+    """
+    points, strides = [], []
+    for level, stride in zip(maps, STRIDES):
+        height, width = level.shape[2:]
+        y, x = torch.meshgrid(
+            torch.arange(height, device=level.device, dtype=torch.float32) + 0.5,
+            torch.arange(width, device=level.device, dtype=torch.float32) + 0.5, indexing='ij')
+        points.append(torch.stack((x.flatten(), y.flatten())))
+        strides.append(torch.full((1, height * width), float(stride), device=level.device))
+    return torch.cat(points, 1), torch.cat(strides, 1)
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Count all parameters, the fixed distance bins included."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def _double(x: torch.Tensor) -> torch.Tensor:
+    return functional.interpolate(x, scale_factor=2.0, mode='nearest')
