@@ -1,0 +1,38 @@
+"""What the synthetic world hands out: a picture and the truth about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+CLASS_NAMES = ('crate', 'barrel', 'cone', 'ball', 'robot', 'sign', 'pallet')
+
+
+@dataclass(frozen=True)
+class SceneFrame:
+    """
+    One picture with its ground truth.
+
+    Coordinates are continuous pixels: the pixel in column i covers [i, i + 1), so a box that
+    holds exactly this pixel has x1 = i and x2 = i + 1.
+
+    :param image: uint8[H, W, 3], BGR.
+    :param stamp: seconds since the first frame.
+    :param boxes: float32[n, 4], x1 y1 x2 y2 in pixels: the extent of the object's full
+        silhouette, hidden parts included, clipped to the image.
+    :param classes: int32[n], indices into CLASS_NAMES.
+    :param ids: int64[n], one per object, kept when it leaves and returns.
+    :param visibility: float32[n] in 0..1: painted pixels that nothing hides, over the full
+        silhouette (hiding by other things and by the border of the image both count).
+    :param warp: float64[2, 3], maps a point fixed in the background from its pixel
+        coordinates in the previous frame to those in this frame.
+    """
+
+    image: np.ndarray
+    stamp: float
+    boxes: np.ndarray
+    classes: np.ndarray
+    ids: np.ndarray
+    visibility: np.ndarray
+    warp: np.ndarray
