@@ -1,0 +1,137 @@
+"""Export a network to ONNX, as users' YOLOv8 exports look. Needs PyTorch."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+import tempfile
+from typing import Optional
+import warnings
+import zipfile
+
+import numpy as np
+import torch
+
+from yolojet_ros.core.errors import UserError
+from yolojet_ros.model import onnx_file
+from yolojet_ros.model.checkpoint import TrainedModel
+from yolojet_ros.model.nms_graph import append_nms, NmsSettings
+from yolojet_ros.model.yolov8 import Detector
+
+MIN_OPSET, MAX_OPSET = 13, 19
+# Largest difference between PyTorch and ONNX Runtime, relative to boxes in pixels.
+TOLERANCE = 1e-4
+
+
+def export(
+    model: TrainedModel, path: Path, opset: int = 17, dynamic_batch: bool = False,
+    nms: Optional[NmsSettings] = None,
+) -> float:
+    """
+    Write `model` to an ONNX file with input 'images' and output 'output0'.
+
+    :param opset: 13 (TensorRT 8.2) to 19.
+    :param dynamic_batch: leave the number of images open instead of 1.
+    :param nms: end the graph in NMS instead of the raw head [1, 4 + classes, A].
+    :returns: largest difference to PyTorch on a random image, relative to the input's width
+        for boxes and absolute for scores.
+    :raises UserError: for an opset outside the range.
+    """
+    if not MIN_OPSET <= opset <= MAX_OPSET:
+        raise UserError(
+            f'opset {opset} is not supported; choose {MIN_OPSET} (TensorRT 8.2) '
+            f'to {MAX_OPSET}')
+    detector = Detector(copy.deepcopy(model.network)).cpu().float().eval()
+    detector.to(memory_format=torch.contiguous_format)
+    width, height = model.input_size
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand((1, 3, height, width), generator=generator)
+    graph = _simplify(_trace(detector, images, opset, dynamic_batch))
+    onnx_file.name_nodes(graph)
+    onnx_file.set_metadata(
+        graph, {**onnx_file.card_metadata(model.names, model.input_size), **model.recipe})
+    graph.producer_name = 'yolojet_ros'
+    error = _difference(graph, detector, images)
+    if error > TOLERANCE:
+        raise RuntimeError(
+            f'the exported graph differs from PyTorch by {error:.2g}, more than {TOLERANCE:g}')
+    if nms:
+        append_nms(graph, nms)
+    onnx_file.save(graph, path)
+    return error
+
+
+def _trace(detector: Detector, images: torch.Tensor, opset: int, dynamic_batch: bool):
+    import onnx
+
+    axes = {'images': {0: 'batch'}, 'output0': {0: 'batch'}} if dynamic_batch else None
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # Shapes become constants on purpose: height and width are fixed.
+        warnings.simplefilter('ignore')
+        file = Path(folder, 'traced.onnx')
+        # The tracing exporter: the newer one cannot write opset 13.
+        torch.onnx.export(
+            detector, (images,), str(file), input_names=['images'], output_names=['output0'],
+            opset_version=opset, dynamic_axes=axes, dynamo=False)
+        return onnx.load(str(file))
+
+
+def _simplify(graph):
+    try:
+        import onnxslim
+    except ImportError as error:
+        raise UserError(
+            'exporting needs onnxslim; run "pip install yolojet_ros[train]"') from error
+    return onnxslim.slim(graph)
+
+
+def _difference(graph, detector: Detector, images: torch.Tensor) -> float:
+    import onnxruntime
+
+    with torch.no_grad():
+        expected = detector(images).numpy()
+    session = onnxruntime.InferenceSession(
+        graph.SerializeToString(), providers=['CPUExecutionProvider'])
+    difference = np.abs(session.run(None, {'images': images.numpy()})[0] - expected)
+    difference[:, :4] /= images.shape[-1]
+    return float(difference.max())
+
+
+def is_ultralytics(weights: Path) -> bool:
+    """Tell weights that were pickled with classes of ultralytics, without running them."""
+    try:
+        with zipfile.ZipFile(str(weights)) as archive:
+            names = [n for n in archive.namelist() if n.endswith('/data.pkl')]
+            return any(b'ultralytics' in archive.read(name) for name in names)
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def export_ultralytics(weights: Path, path: Path, size, opset: int, dynamic_batch: bool) -> None:
+    """
+    Let the ultralytics package export its own weights.
+
+    :param size: (width, height) of the input.
+    :raises UserError: if the package is missing or refuses the file.
+    """
+    try:
+        from ultralytics import YOLO
+    except ImportError as error:
+        raise UserError(
+            f'{weights} is no weight file of "yolojet model train"; to export weights of '
+            'ultralytics, install that package ("pip install ultralytics")') from error
+    with tempfile.TemporaryDirectory() as folder:
+        # It writes beside the weights, so give it a copy of its own.
+        own = Path(folder, 'weights.pt')
+        own.write_bytes(Path(weights).read_bytes())
+        try:
+            exported = YOLO(str(own)).export(
+                format='onnx', imgsz=[size[1], size[0]], opset=opset, dynamic=dynamic_batch,
+                simplify=True)
+        except Exception as error:  # whatever that package raises
+            raise UserError(
+                f'ultralytics cannot export {weights} ({error}); check that it is a YOLOv8 '
+                'detection model') from error
+        graph = onnx_file.load(Path(exported))
+        onnx_file.card(graph, Path(weights).name)
+        onnx_file.save(graph, path)

@@ -1,0 +1,199 @@
+"""Read, check and write ONNX detectors, with the metadata that YOLOv8 exports carry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Dict, List, Mapping, Sequence, Set, Tuple, TYPE_CHECKING
+
+import numpy as np
+
+from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.files import atomic_path
+from yolojet_ros.core.model_card import ModelCard
+
+if TYPE_CHECKING:
+    import onnx
+
+# The IR version that came with an opset: newer ones are refused by older runtimes.
+_IR_VERSIONS = ((15, 7), (19, 8), (21, 9), (23, 10))
+
+
+def load(path: Path) -> onnx.ModelProto:
+    """
+    Read and check an ONNX file.
+
+    :raises UserError: if it is missing, truncated or not valid ONNX.
+    """
+    onnx = _onnx()
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f'no model at {path}; give the path of an ONNX file')
+    try:
+        model = onnx.load(str(path))
+        onnx.checker.check_model(model)
+    except Exception as error:  # protobuf's and onnx's errors have no common base
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f'{path} ({path.stat().st_size} bytes) is not a complete ONNX model '
+            f'({reason[:120]}); export or copy it again') from error
+    return model
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    """Check `model` and write it in one step; nothing is left at `path` if that fails."""
+    onnx = _onnx()
+    model.ir_version = min(model.ir_version, ir_version(opset(model)))
+    onnx.checker.check_model(model, full_check=True)
+    with atomic_path(path) as temporary:
+        # Written as bytes: the C++ writer of some versions cannot open non-ASCII paths.
+        temporary.write_bytes(model.SerializeToString())
+
+
+def card(model: onnx.ModelProto, source: str) -> ModelCard:
+    """
+    Read what a loaded model says of itself.
+
+    :raises UserError: if it is no YOLOv8 detector with one image input.
+    """
+    onnx = _onnx()
+    constants = {t.name for t in model.graph.initializer}
+    inputs = [i for i in model.graph.input if i.name not in constants]
+    types = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type not in types:
+        raise UserError(
+            f'{source} takes {len(inputs)} inputs; one float image input of a YOLOv8 '
+            'detection model is needed')
+    return ModelCard.from_tensors(
+        source, metadata(model), shape(inputs[0]), shape(model.graph.output[0]),
+        half=inputs[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16)
+
+
+def fixed_card(model: onnx.ModelProto, source: str) -> ModelCard:
+    """
+    Read the card of a model that is to be calibrated or compiled.
+
+    :raises UserError: as card(), and if height or width are dynamic.
+    """
+    image_input = model.graph.input[0]
+    if not all(isinstance(d, int) and d > 0 for d in shape(image_input)[2:]):
+        raise UserError(
+            f'{source} has an input of dynamic size {shape(image_input)}; export it with a '
+            'fixed height and width')
+    return card(model, source)
+
+
+def shape(value: onnx.ValueInfoProto) -> List:
+    """Return the dimensions of a tensor: an int, or a str where it is dynamic."""
+    return [d.dim_value if d.HasField('dim_value') else (d.dim_param or '?')
+            for d in value.type.tensor_type.shape.dim]
+
+
+def metadata(model: onnx.ModelProto) -> Dict[str, str]:
+    """Return the metadata by key."""
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def set_metadata(model: onnx.ModelProto, values: Mapping[str, str]) -> None:
+    """Replace or add metadata; other keys stay."""
+    merged = {**metadata(model), **values}
+    del model.metadata_props[:]
+    for key, value in merged.items():
+        model.metadata_props.add(key=key, value=value)
+
+
+def card_metadata(
+    names: Sequence[str], input_size: Tuple[int, int], stride: int = 32,
+) -> Dict[str, str]:
+    """Write names, stride, imgsz and task the way YOLOv8 exports in the field carry them."""
+    return {
+        'names': repr(dict(enumerate(names))), 'stride': str(stride), 'task': 'detect',
+        'imgsz': repr([input_size[1], input_size[0]])}
+
+
+def opset(model: onnx.ModelProto) -> int:
+    """Return the version of the standard operators that the model is written in."""
+    return max((o.version for o in model.opset_import if o.domain in ('', 'ai.onnx')), default=1)
+
+
+def ir_version(opset_version: int) -> int:
+    """Return the IR version that came with an opset."""
+    return next((ir for limit, ir in _IR_VERSIONS if opset_version < limit), 11)
+
+
+def drop_unused_opsets(model: onnx.ModelProto) -> None:
+    """Remove operator domains that no node uses; some parsers refuse unknown ones."""
+    used = {node.domain if node.domain != 'ai.onnx' else '' for node in model.graph.node} | {''}
+    kept = [o for o in model.opset_import if o.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+
+
+def consumers(model: onnx.ModelProto) -> Dict[str, List[onnx.NodeProto]]:
+    """Return which nodes read each tensor."""
+    readers: Dict[str, List] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return readers
+
+
+def bare_convolutions(model: onnx.ModelProto) -> List[str]:
+    """
+    Name the convolutions without an activation behind them.
+
+    In YOLOv8 these are the last ones of the head's branches and the DFL. They carry box
+    distances and class logits, which eight bits hold badly, so they stay in float.
+    Found by structure: SiLU is either x * Sigmoid(x) or one node.
+    """
+    readers = consumers(model)
+    return [node.name for node in model.graph.node
+            if node.op_type == 'Conv' and not _activated(node.output[0], readers)]
+
+
+def _activated(tensor: str, readers: Mapping[str, List]) -> bool:
+    kinds = {reader.op_type for reader in readers.get(tensor, ())}
+    if kinds & {'Relu', 'LeakyRelu', 'Clip', 'HardSwish', 'Swish', 'QuickGelu', 'Mish'}:
+        return True
+    return {'Sigmoid', 'Mul'} <= kinds
+
+
+def name_nodes(model: onnx.ModelProto) -> None:
+    """Give every node a name of its own, because quantization refers to nodes by name."""
+    taken: Set[str] = set()
+    for index, node in enumerate(model.graph.node):
+        if not node.name or node.name in taken:
+            node.name = f'{node.op_type}_{index}'
+        taken.add(node.name)
+
+
+def initializers(model: onnx.ModelProto) -> Dict[str, onnx.TensorProto]:
+    """Return the constants of the graph by name."""
+    return {t.name: t for t in model.graph.initializer}
+
+
+def weight_count(model: onnx.ModelProto) -> int:
+    """Count the numbers that were trained: weights and biases of the convolutions."""
+    constants = initializers(model)
+    producers = {out: node for node in model.graph.node for out in node.output}
+    seen: Set[str] = set()
+    for node in model.graph.node:
+        if node.op_type in ('Conv', 'ConvTranspose', 'Gemm', 'MatMul'):
+            for name in node.input[1:]:
+                seen.add(_origin(name, producers))
+    return sum(int(np.prod(constants[name].dims)) for name in seen if name in constants)
+
+
+def _origin(name: str, producers: Mapping[str, onnx.NodeProto]) -> str:
+    """Follow quantization and casts back to the constant."""
+    while name in producers and producers[name].op_type in (
+            'QuantizeLinear', 'DequantizeLinear', 'Cast'):
+        name = producers[name].input[0]
+    return name
+
+
+def _onnx():
+    try:
+        import onnx
+    except ImportError as error:
+        raise UserError('working on ONNX files needs onnx; run "pip install onnx"') from error
+    return onnx

@@ -1,0 +1,267 @@
+"""
+Train on the synthetic scene: EMA, cosine schedule, mixed precision, resumable.
+
+Every random choice is a function of the seed and the step alone, so a resumed run
+sees exactly the batches that an uninterrupted one would have seen. Needs PyTorch.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import lru_cache
+import math
+from pathlib import Path
+import time
+from typing import Dict, Optional
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.head import detect
+from yolojet_ros.core.letterbox import Letterbox
+from yolojet_ros.core.model_card import HeadLayout
+from yolojet_ros.model import checkpoint
+from yolojet_ros.model.bank import ImageBank, Recipe
+from yolojet_ros.model.checkpoint import TrainedModel
+from yolojet_ros.model.data import SEEDS_PER_RUN, VALIDATION_SEED
+from yolojet_ros.model.evaluation import Accuracy, CocoScorer, low_threshold_selection
+from yolojet_ros.model.losses import detection_loss
+from yolojet_ros.model.yolov8 import YOLOv8
+
+# The last steps see undistorted images, as the runtime will.
+_CALM = Recipe(zoom=0.0, color=0.0, noise=0.01)
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """
+    How long and how to train.
+
+    steps: optimizer steps of the whole schedule
+    stills: rendered images to draw batches from
+    batch: images a step
+    learning_rate: peak of AdamW's rate; raising it learns faster until it diverges
+    weight_decay: AdamW's, on convolution kernels only
+    warmup: steps of linear rise to the peak
+    ema_decay: of the moving average of the weights that is kept
+    calm: share of the schedule, at its end, without distortion of the images
+    validate_every: steps between measurements of mAP; 0 measures once at the end
+    validation_stills: held-out images for it
+    seed: of weights, stills, batches and augmentation
+    max_minutes: stop the schedule early (it is then shortened as time runs); 0 for no limit
+    workers: processes that render
+    save_every_s: seconds between checkpoints
+    """
+
+    steps: int = 12000
+    stills: int = 60000
+    batch: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    warmup: int = 300
+    ema_decay: float = 0.9995
+    calm: float = 0.15
+    validate_every: int = 2000
+    validation_stills: int = 500
+    seed: int = 0
+    max_minutes: float = 0.0
+    workers: int = 0
+    save_every_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ('steps', 'stills', 'batch', 'validation_stills'):
+            if getattr(self, name) < 1:
+                raise UserError(f'{name} is {getattr(self, name)}; it must be at least 1')
+
+
+class MovingAverage:
+    """Exponential moving average of weights and batch-norm statistics."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        """Start from a copy of `network`."""
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self._decay = decay
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Move towards `network`; faster in the first steps, when it changes most."""
+        weight = 1 - self._decay * (1 - math.exp(-(step + 1) / 1000))
+        mine, theirs = [], []
+        for a, b in zip(self.network.state_dict().values(), network.state_dict().values()):
+            if a.is_floating_point():
+                mine.append(a)
+                theirs.append(b)
+        torch._foreach_lerp_(mine, theirs, weight)
+
+
+class Trainer:
+    """
+    One training run of a network on one device.
+
+    :param model: what to train; its weights are changed.
+    :param device: 'cpu' or 'cuda'.
+    """
+
+    def __init__(self, model: TrainedModel, plan: TrainingPlan, device: str) -> None:
+        """Prepare the optimizer, and take up the state of an unfinished run."""
+        self.model = model
+        self.plan = plan
+        self.device = torch.device(device)
+        cuda = self.device.type == 'cuda'
+        # Old GPUs have no bfloat16; float16 needs its gradients scaled.
+        self._half = torch.bfloat16
+        if cuda and not torch.cuda.is_bf16_supported(including_emulation=False):
+            self._half = torch.float16
+        self._amp = cuda
+        self._scaler = torch.amp.GradScaler(
+            self.device.type, enabled=cuda and self._half is torch.float16)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.manual_seed(plan.seed)
+        self.network = model.network.to(self.device, memory_format=torch.channels_last)
+        self.average = MovingAverage(self.network, plan.ema_decay)
+        self.optimizer = _optimizer(self.network, plan, fused=cuda)
+        self.step = 0
+        self._spent_s = 0.0
+        if model.state:
+            self._restore(model.state)
+
+    def _restore(self, state: Dict) -> None:
+        self.average.network.load_state_dict(self.network.state_dict())
+        self.network.load_state_dict(state['network'])
+        self.optimizer.load_state_dict(state['optimizer'])
+        self._scaler.load_state_dict(state['scaler'])
+        self.step = state['step']
+        self._spent_s = state['spent_s']
+
+    def snapshot(self, finished: bool = False) -> TrainedModel:
+        """Return the averaged weights and, unless finished, the state to go on from."""
+        recipe = dict(self.model.recipe)
+        recipe['training'] = (
+            f'{self.step} steps of {self.plan.batch}, AdamW {self.plan.learning_rate:g}, '
+            f'cosine, EMA {self.plan.ema_decay:g}')
+        recipe['data'] = (
+            f'yolojet_ros.sim.scene, {self.plan.stills} stills, seed {self.plan.seed}')
+        state = {} if finished else {
+            'network': self.network.state_dict(), 'optimizer': self.optimizer.state_dict(),
+            'scaler': self._scaler.state_dict(), 'step': self.step, 'spent_s': self._spent_s}
+        return TrainedModel(
+            self.average.network, self.model.names, self.model.input_size, recipe, state)
+
+    def run(self, output: Path) -> Accuracy:
+        """
+        Train to the end of the plan, saving to `output` on the way and at the end.
+
+        :returns: accuracy of the averaged weights on the validation stills.
+        """
+        plan = self.plan
+        size = self.model.input_size
+        train = ImageBank.render(
+            plan.stills, 1 + plan.seed * SEEDS_PER_RUN, size, self.device, plan.workers)
+        held_out = ImageBank.render(
+            plan.validation_stills, VALIDATION_SEED, size, self.device, plan.workers)
+        begin = saved = time.monotonic()
+        spent_before = self._spent_s
+        accuracy: Optional[Accuracy] = None
+        progress = tqdm(total=plan.steps, initial=self.step, desc='train', unit='step')
+        while self._progress() < 1:
+            parts = self._train_step(train)
+            self.step += 1
+            now = time.monotonic()
+            self._spent_s = spent_before + now - begin
+            progress.update()
+            if self.step % 50 == 0 or self.step == plan.steps:
+                _show(progress, parts.tolist(), accuracy)
+            if plan.validate_every and self.step % plan.validate_every == 0:
+                accuracy = validate(self.average.network, held_out, self.model)
+            if now - saved > plan.save_every_s:
+                saved = now
+                checkpoint.save(self.snapshot(), output)
+        progress.close()
+        checkpoint.save(self.snapshot(finished=True), output)
+        return validate(self.average.network, held_out, self.model)
+
+    def _progress(self) -> float:
+        """Return the share of the schedule that is done, 0..1."""
+        share = self.step / self.plan.steps
+        if self.plan.max_minutes:
+            share = max(share, self._spent_s / (60 * self.plan.max_minutes))
+        return min(share, 1.0)
+
+    def _train_step(self, bank: ImageBank) -> torch.Tensor:
+        """Do one optimizer step; return the loss parts [3], still on the device."""
+        share = self._progress()
+        rate = self.plan.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
+        for group in self.optimizer.param_groups:
+            group['lr'] = rate * min(1.0, (self.step + 1) / max(self.plan.warmup, 1))
+        recipe = _CALM if share > 1 - self.plan.calm else Recipe()
+        images, targets = bank.batch(self._indices(len(bank)), recipe, self._generator())
+        images = images.contiguous(memory_format=torch.channels_last)
+        self.network.train()
+        with torch.autocast(self.device.type, self._half, enabled=self._amp):
+            maps = self.network(images)
+        loss, parts = detection_loss(self.network, maps, targets)
+        self.optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()
+        self._scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        self.average.update(self.network, self.step)
+        return parts
+
+    def _indices(self, count: int) -> torch.Tensor:
+        """Return the stills of this step: every still once before any comes again."""
+        first, missing = self.step * self.plan.batch, self.plan.batch
+        parts = []
+        while missing:
+            epoch, offset = divmod(first, count)
+            parts.append(_order(self.plan.seed, epoch, count)[offset:offset + missing])
+            first, missing = first + len(parts[-1]), missing - len(parts[-1])
+        return torch.cat(parts).to(self.device)
+
+    def _generator(self) -> torch.Generator:
+        generator = torch.Generator(self.device)
+        return generator.manual_seed(self.plan.seed * 1_000_000_007 + self.step)
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.randperm(count, generator=generator)
+
+
+def _optimizer(network: YOLOv8, plan: TrainingPlan, fused: bool) -> torch.optim.Optimizer:
+    trained = [p for p in network.parameters() if p.requires_grad]
+    return torch.optim.AdamW(
+        [{'params': [p for p in trained if p.ndim > 1], 'weight_decay': plan.weight_decay},
+         {'params': [p for p in trained if p.ndim <= 1], 'weight_decay': 0.0}],
+        lr=plan.learning_rate, betas=(0.9, 0.99), fused=fused)
+
+
+def _show(progress: tqdm, parts: list, accuracy: Optional[Accuracy]) -> None:
+    shown = dict(zip(('box', 'cls', 'dfl'), (f'{p:.3f}' for p in parts)))
+    if accuracy:
+        shown['mAP50'], shown['mAP'] = f'{accuracy.map50:.3f}', f'{accuracy.map:.3f}'
+    progress.set_postfix(shown)
+
+
+@torch.no_grad()
+def validate(network: YOLOv8, bank: ImageBank, model: TrainedModel, batch: int = 64) -> Accuracy:
+    """Measure a network on the undistorted stills of `bank`, in float32."""
+    scorer = CocoScorer(model.names)
+    selection = low_threshold_selection(model.names)
+    same = Letterbox.fit(model.input_size, model.input_size)
+    for start in range(0, len(bank), batch):
+        indices = torch.arange(start, min(start + batch, len(bank)), device=bank.images.device)
+        images = bank.images[indices].float() / 255
+        outputs = network.decode(network(images)).cpu().numpy()
+        truth = [part[indices].cpu().numpy() for part in bank.targets]
+        for output, boxes, classes, clear in zip(outputs, *truth):
+            real = (boxes[:, 2:] > boxes[:, :2]).all(1)
+            scorer.add(boxes[real], classes[real], clear[real],
+                       detect(output, HeadLayout.RAW, same, selection))
+    return scorer.accuracy()
