@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-import math
 from typing import Sequence, Tuple
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from yolojet_ros.core import boxes as boxes_
 from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.knobs import check_knobs, knob
 
 MAX_BOXES = 300
 MAX_ROI_POINTS = 32
@@ -23,36 +23,34 @@ class FilterParams:
     """
     The user's wishes, independent of a model. Each only removes detections.
 
-    score_threshold: 0..1; raising it publishes fewer, surer detections
-    iou_threshold: 0..1; raising it keeps more boxes that overlap each other
-    class_thresholds: (name, 0..1) pairs that replace score_threshold for a class
-    classes: names to keep; empty keeps all
-    agnostic_nms: let boxes of different classes suppress each other
-    max_detections: 1..300 published at most, the best by score
-    min_box_size: pixels; boxes whose shorter side is below it are dropped
-    roi: (x, y) corners of a polygon, 0..1 of the image; boxes whose centre is
-        outside are dropped; empty keeps all
+    class_thresholds holds (name, 0..1) pairs, roi (x, y) corners from 0 to 1.
+
+    :raises UserError: if a value has the wrong type or is out of its range.
     """
 
-    score_threshold: float = 0.25
-    iou_threshold: float = 0.7
-    class_thresholds: Tuple[Tuple[str, float], ...] = ()
-    classes: Tuple[str, ...] = ()
-    agnostic_nms: bool = False
-    max_detections: int = MAX_BOXES
-    min_box_size: float = 0.0
-    roi: Tuple[Tuple[float, float], ...] = ()
+    score_threshold: float = knob(
+        0.25, 'Least score of a published detection. Raising it publishes fewer, surer ones.',
+        0.0, 1.0)
+    iou_threshold: float = knob(
+        0.7, 'Overlap (IoU) above which NMS drops the weaker of two boxes. Raising it keeps '
+        'more boxes that overlap each other.', 0.0, 1.0)
+    class_thresholds: Tuple[Tuple[str, float], ...] = knob(
+        (), 'NAME:VALUE entries that replace score_threshold for a class.')
+    classes: Tuple[str, ...] = knob((), 'Names of the classes to keep; empty keeps all.')
+    agnostic_nms: bool = knob(False, 'Let boxes of different classes suppress each other.')
+    max_detections: int = knob(
+        MAX_BOXES, 'Most detections published for an image, the best by score.', 1, MAX_BOXES)
+    min_box_size: float = knob(
+        0.0, 'Pixels of the image. Raising it drops boxes whose shorter side is below it.',
+        0.0, 8192.0)
+    roi: Tuple[Tuple[float, float], ...] = knob(
+        (), 'Corners x1, y1, x2, y2, ... of a polygon in 0..1 of the image; boxes whose centre '
+        'is outside are dropped; empty keeps all.')
 
     def __post_init__(self) -> None:
-        for name in ('score_threshold', 'iou_threshold'):
-            _check_unit(name, getattr(self, name))
+        check_knobs(self)
         for name, value in self.class_thresholds:
             _check_unit(f'class_thresholds {name}', value)
-        if not 1 <= self.max_detections <= MAX_BOXES:
-            raise UserError(
-                f'max_detections is {self.max_detections}; it must be 1 to {MAX_BOXES}')
-        if not (math.isfinite(self.min_box_size) and self.min_box_size >= 0):
-            raise UserError(f'min_box_size is {self.min_box_size}; it must be 0 or more pixels')
         if self.roi and not 3 <= len(self.roi) <= MAX_ROI_POINTS:
             raise UserError(
                 f'roi has {len(self.roi)} corners; a polygon has 3 to {MAX_ROI_POINTS}, '

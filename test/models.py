@@ -1,0 +1,48 @@
+"""Tiny ONNX models for tests: the head's output is chosen, the rest is real."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper, TensorProto
+
+from yolojet_ros.core.model_card import anchor_count
+
+NAMES = ('crate', 'barrel', 'cone')
+
+
+def raw_output(boxes, scores, size, classes=len(NAMES)):
+    """Return a raw head output float32[1, 4 + nc, A] with chosen rows, the others 0.
+
+    :param boxes: [n, 4], cx, cy, w, h in network pixels
+    :param scores: [n, nc]
+    """
+    output = np.zeros((1, 4 + classes, anchor_count(size)), np.float32)
+    if len(boxes):
+        output[0, :4, :len(boxes)] = np.asarray(boxes, np.float32).T
+        output[0, 4:, :len(boxes)] = np.asarray(scores, np.float32).T
+    return output
+
+
+def write_model(path, output, size=(320, 192), names=NAMES, metadata=None, batch=1):
+    """Write an ONNX file that always answers `output`, scaled by 1 whatever it sees."""
+    zero = numpy_helper.from_array(np.zeros((), np.float32), 'zero')
+    constant = numpy_helper.from_array(output.astype(np.float32), 'answer')
+    nodes = [
+        helper.make_node('ReduceMax', ['images'], ['brightest'], keepdims=0),
+        helper.make_node('Mul', ['brightest', 'zero'], ['nothing']),
+        helper.make_node('Add', ['answer', 'nothing'], ['output0']),
+    ]
+    graph = helper.make_graph(
+        nodes, 'constant',
+        [helper.make_tensor_value_info('images', TensorProto.FLOAT,
+                                       [batch, 3, size[1], size[0]])],
+        [helper.make_tensor_value_info('output0', TensorProto.FLOAT, list(output.shape))],
+        [zero, constant])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 13)], ir_version=8)
+    keys = {'names': str(dict(enumerate(names))), 'stride': '32', 'task': 'detect',
+            'imgsz': str([size[1], size[0]])}
+    keys.update(metadata or {})
+    helper.set_model_props(model, {key: text for key, text in keys.items() if text is not None})
+    onnx.save(model, str(path))
+    return path

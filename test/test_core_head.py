@@ -1,0 +1,167 @@
+"""Decoding of every head layout, and the filters."""
+
+from dataclasses import replace
+
+from hypothesis import given, settings, strategies as st
+import numpy as np
+import pytest
+
+from models import NAMES, raw_output
+from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.filters import FilterParams
+from yolojet_ros.core.head import decode, detect
+from yolojet_ros.core.letterbox import Letterbox
+from yolojet_ros.core.model_card import HeadLayout
+
+_SIZE = (320, 192)
+_SOURCE = (640, 384)
+_LETTERBOX = Letterbox.fit(_SOURCE, _SIZE)
+
+
+def _raw(boxes, scores):
+    return raw_output(boxes, scores, _SIZE)[0]
+
+
+def _detect(boxes, scores, **wishes):
+    return detect(_raw(boxes, scores), HeadLayout.RAW, _LETTERBOX,
+                  FilterParams(**wishes).resolve(NAMES))
+
+
+def test_a_box_comes_out_in_image_pixels_with_its_best_class():
+    found = _detect([[100, 50, 40, 20]], [[0.3, 0.9, 0.1]])
+    np.testing.assert_allclose(found.boxes, [[160, 80, 240, 120]])
+    assert found.scores.tolist() == [np.float32(0.9)] and found.classes.tolist() == [1]
+    assert found.boxes.dtype == found.scores.dtype == np.float32
+    assert found.classes.dtype == np.int32
+
+
+def test_boxes_are_clipped_and_those_outside_vanish():
+    found = _detect([[5, 5, 40, 40], [400, 50, 20, 20]], [[0.9, 0, 0], [0.9, 0, 0]])
+    np.testing.assert_allclose(found.boxes, [[0, 0, 50, 50]])
+
+
+def test_all_layouts_agree():
+    rng = np.random.default_rng(3)
+    boxes = np.concatenate((rng.uniform(20, 150, (40, 2)), rng.uniform(5, 60, (40, 2))), 1)
+    scores = rng.uniform(0, 1, (40, 3))
+    raw = _raw(boxes, scores)
+    selection = FilterParams(score_threshold=0.4).resolve(NAMES)
+    a = detect(raw, HeadLayout.RAW, _LETTERBOX, selection)
+    b = detect(np.ascontiguousarray(raw.T), HeadLayout.TRANSPOSED, _LETTERBOX, selection)
+    corners = np.concatenate((boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2), 1)
+    final = np.column_stack((corners, scores.max(1), scores.argmax(1))).astype(np.float32)
+    c = detect(final, HeadLayout.NMS, _LETTERBOX, selection)
+    assert len(a) > 5
+    for other in (b, c):
+        np.testing.assert_allclose(other.boxes, a.boxes, atol=1e-3)
+        np.testing.assert_array_equal(other.classes, a.classes)
+        np.testing.assert_allclose(other.scores, a.scores)
+
+
+def test_garbage_rows_of_a_final_output_are_ignored():
+    rows = np.array([[0, 0, 9, 9, 0.9, 7], [0, 0, 9, 9, 0.9, -1], [0, 0, 0, 0, 0, 0],
+                     [0, 0, 9, 9, np.nan, 1], [np.nan, 0, 9, 9, 0.9, 1]], np.float32)
+    found = detect(rows, HeadLayout.NMS, _LETTERBOX, FilterParams().resolve(NAMES))
+    assert len(found) == 0
+
+
+def test_a_class_has_its_own_threshold():
+    boxes, scores = [[50, 50, 20, 20], [150, 50, 20, 20]], [[0.4, 0, 0], [0, 0.4, 0]]
+    assert len(_detect(boxes, scores, score_threshold=0.5)) == 0
+    found = _detect(boxes, scores, score_threshold=0.5, class_thresholds=(('barrel', 0.3),))
+    assert found.classes.tolist() == [1]
+
+
+def test_unwanted_classes_do_not_hide_wanted_ones():
+    found = _detect([[50, 50, 20, 20], [50, 50, 20, 20]], [[0.9, 0, 0], [0, 0.8, 0]],
+                    classes=('barrel',), agnostic_nms=True)
+    assert found.classes.tolist() == [1]
+
+
+def test_agnostic_nms_lets_classes_suppress_each_other():
+    boxes, scores = [[50, 50, 20, 20], [50, 50, 20, 20]], [[0.9, 0, 0], [0, 0.8, 0]]
+    assert len(_detect(boxes, scores)) == 2
+    assert _detect(boxes, scores, agnostic_nms=True).classes.tolist() == [0]
+
+
+def test_region_of_interest_keeps_centres_inside():
+    left_half = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
+    found = _detect([[50, 50, 20, 20], [250, 50, 20, 20]], [[0.9, 0, 0], [0.8, 0, 0]],
+                    roi=left_half)
+    assert found.scores.tolist() == [np.float32(0.9)]
+
+
+def test_min_box_size_counts_pixels_of_the_image():
+    boxes, scores = [[50, 50, 20, 20], [150, 50, 20, 4]], [[0.9, 0, 0], [0.8, 0, 0]]
+    assert len(_detect(boxes, scores, min_box_size=8.0)) == 2
+    assert len(_detect(boxes, scores, min_box_size=8.5)) == 1
+
+
+def test_the_tracker_sees_weak_detections_of_wanted_classes():
+    selection = FilterParams(score_threshold=0.5, classes=('crate', 'cone')).resolve(NAMES)
+    weak = selection.for_tracking()
+    assert weak.thresholds.tolist() == [np.float32(0.1), np.inf, np.float32(0.1)]
+    scores = [[0.6, 0, 0], [0, 0.9, 0], [0, 0, 0.2]]
+    boxes = [[50, 50, 20, 20], [150, 50, 20, 20], [250, 50, 20, 20]]
+    found = detect(_raw(boxes, scores), HeadLayout.RAW, _LETTERBOX, weak)
+    assert found.classes.tolist() == [0, 2]
+    assert selection.publishable(found).classes.tolist() == [0]
+
+
+_WISHES = st.fixed_dictionaries({}, optional={
+    'score_threshold': st.floats(0, 1), 'classes': st.sampled_from([(), ('crate',), NAMES]),
+    'min_box_size': st.floats(0, 60), 'agnostic_nms': st.booleans(),
+    'class_thresholds': st.sampled_from([(), (('cone', 0.7),)]),
+    'roi': st.sampled_from([(), ((0.1, 0.1), (0.9, 0.2), (0.5, 0.8))])})
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1), _WISHES)
+def test_candidates_equal_an_obvious_loop(seed, wishes):
+    rng = np.random.default_rng(seed)
+    boxes = np.concatenate((rng.uniform(-20, 340, (30, 2)), rng.uniform(0, 90, (30, 2))), 1)
+    scores = rng.uniform(0, 1, (30, 3)).astype(np.float32)
+    params = replace(FilterParams(), **wishes)
+    found = decode(_raw(boxes, scores), HeadLayout.RAW, _LETTERBOX, params.resolve(NAMES))
+    expected = [index for index in range(30) if _wanted(boxes[index], scores[index], params)]
+    np.testing.assert_allclose(found.scores, scores.max(axis=1)[expected])
+
+
+def _wanted(box, scores, params):
+    name = NAMES[int(scores.argmax())]
+    threshold = dict(params.class_thresholds).get(name, params.score_threshold)
+    if params.classes and name not in params.classes or scores.max() < np.float32(threshold):
+        return False
+    cx, cy, w, h = (float(value) * 2 for value in box)
+    x1, x2 = max(cx - w / 2, 0), min(cx + w / 2, _SOURCE[0])
+    y1, y2 = max(cy - h / 2, 0), min(cy + h / 2, _SOURCE[1])
+    if x2 <= x1 or y2 <= y1 or min(x2 - x1, y2 - y1) < params.min_box_size:
+        return False
+    x, y = (x1 + x2) / 2 / _SOURCE[0], (y1 + y2) / 2 / _SOURCE[1]
+    if not params.roi:
+        return True
+    sides = [(bx - ax) * (y - ay) - (by - ay) * (x - ax) > 0
+             for (ax, ay), (bx, by) in zip(params.roi, params.roi[1:] + params.roi[:1])]
+    return all(sides) or not any(sides)  # a triangle is convex
+
+
+@pytest.mark.parametrize('wishes,words', [
+    ({'score_threshold': 1.5}, 'score_threshold is 1.5'),
+    ({'score_threshold': float('nan')}, 'score_threshold'),
+    ({'iou_threshold': -0.1}, 'iou_threshold'),
+    ({'max_detections': 0}, 'max_detections is 0'),
+    ({'max_detections': 301}, '300'), ({'agnostic_nms': 1}, 'true or false'),
+    ({'min_box_size': float('inf')}, 'min_box_size'),
+    ({'class_thresholds': (('crate', 2.0),)}, 'class_thresholds crate is 2.0'),
+    ({'roi': ((0.0, 0.0), (1.0, 1.0))}, '2 corners'),
+    ({'roi': ((0.0, 0.0), (1.0, 1.0), (0.0, 1.1))}, 'roi is 1.1')])
+def test_bad_wishes_are_refused(wishes, words):
+    with pytest.raises(UserError, match=words):
+        FilterParams(**wishes)
+
+
+@pytest.mark.parametrize('wishes', [
+    {'classes': ('dog',)}, {'class_thresholds': (('dog', 0.5),)}])
+def test_an_unknown_class_is_named_with_those_known(wishes):
+    with pytest.raises(UserError, match='"dog".*crate, barrel, cone'):
+        FilterParams(**wishes).resolve(NAMES)

@@ -1,0 +1,112 @@
+"""One thread that owns the network and always works on the newest image."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+import threading
+from typing import Any, Callable, Deque, Optional
+from collections import deque
+
+from yolojet_ros.pipeline import Frame, Pipeline
+
+
+class FrameWorker:
+    """
+    Run a pipeline in a thread of its own.
+
+    A CUDA context belongs to one thread, so loading, running and closing all
+    happen in this one. At most one offered item waits; a newer one replaces it.
+
+    :param load: makes the pipeline; called in the thread
+    :param submit: called with (pipeline, item); starts a frame, or drops the item
+    :param publish: called with each finished frame
+    :param fail: called once if submit, collect or publish raises; the thread
+        then waits for `stop`
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Pipeline],
+        submit: Callable[[Pipeline, Any], None],
+        publish: Callable[[Frame], None],
+        fail: Callable[[Exception], None],
+    ) -> None:
+        self._submit, self._publish, self._fail = submit, publish, fail
+        self._wake = threading.Condition()
+        self._newest: Optional[Any] = None
+        self._calls: Deque[Callable[[Pipeline], None]] = deque()
+        self._stopping = False
+        self._failed = False
+        self._loaded: Future = Future()
+        self._thread = threading.Thread(
+            target=self._main, args=(load,), name='frame_worker', daemon=True)
+        self._thread.start()
+
+    def wait_loaded(self) -> Pipeline:
+        """Return the pipeline once it is loaded; raise what loading raised."""
+        return self._loaded.result()
+
+    def offer(self, item: Any) -> Optional[Any]:
+        """Hand over the newest item; return the one that it replaces, if any."""
+        with self._wake:
+            replaced, self._newest = self._newest, item
+            self._wake.notify()
+            return replaced
+
+    def call(self, function: Callable[[Pipeline], None]) -> None:
+        """Have `function(pipeline)` called in the thread before the next frame."""
+        with self._wake:
+            self._calls.append(function)
+            self._wake.notify()
+
+    def drop_waiting(self) -> Optional[Any]:
+        """Take back the item that waits, if any."""
+        with self._wake:
+            waiting, self._newest = self._newest, None
+            return waiting
+
+    def stop(self) -> None:
+        """Close the pipeline's backend and end the thread."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _main(self, load: Callable[[], Pipeline]) -> None:
+        try:
+            pipeline = load()
+        except Exception as error:
+            self._loaded.set_exception(error)
+            return
+        self._loaded.set_result(pipeline)
+        try:
+            self._serve(pipeline)
+        finally:
+            pipeline.backend.close()
+
+    def _serve(self, pipeline: Pipeline) -> None:
+        while True:
+            with self._wake:
+                # With a frame in flight there is work to do even without a new image.
+                self._wake.wait_for(lambda: (
+                    self._stopping or self._calls or self._newest is not None
+                    or (pipeline.in_flight and not self._failed)))
+                if self._stopping:
+                    return
+                calls, self._calls = self._calls, deque()
+                item, self._newest = self._newest, None
+            for function in calls:
+                function(pipeline)
+            if not self._failed:
+                self._step(pipeline, item)
+
+    def _step(self, pipeline: Pipeline, item: Optional[Any]) -> None:
+        try:
+            if item is not None:
+                self._submit(pipeline, item)
+            if pipeline.in_flight and (
+                    item is None or pipeline.in_flight >= pipeline.backend.depth):
+                self._publish(pipeline.collect())
+        except Exception as error:  # whatever it is, the node must live and say it
+            self._failed = True
+            self._fail(error)

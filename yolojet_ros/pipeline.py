@@ -1,0 +1,115 @@
+"""One frame through all the steps, from image to tracked detections, with the time of each."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Any, Deque, Optional
+
+import numpy as np
+
+from yolojet_ros.core.detections import Detections
+from yolojet_ros.core.filters import FilterParams, Selection
+from yolojet_ros.core.image_formats import ImageView
+from yolojet_ros.core.stage_times import StageTimes
+from yolojet_ros.inference.backend import Backend
+from yolojet_ros.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Frame:
+    """
+    A processed image.
+
+    context: what the caller submitted with it (the message header, say)
+    detections: those that reach the user's thresholds; with ids when tracking
+    times: milliseconds of each step
+    """
+
+    context: Any
+    detections: Detections
+    times: StageTimes
+
+
+@dataclass
+class _Pending:
+    context: Any
+    stamp: float
+    warp: Optional[np.ndarray]
+    selection: Selection
+    times: StageTimes
+
+
+class Pipeline:
+    """
+    Image -> letterbox -> network -> decode and NMS -> tracks -> filter.
+
+    :param backend: a loaded backend; the caller closes it
+    :param filters: the user's thresholds; assign `filters` to change them from
+        the next frame on
+    :param tracker: gives ids; None to publish detections without
+    """
+
+    def __init__(
+        self, backend: Backend, filters: FilterParams = FilterParams(),
+        tracker: Optional[Tracker] = None,
+    ) -> None:
+        self.backend = backend
+        self.tracker = tracker
+        self._pending: Deque[_Pending] = deque()
+        self.filters = filters
+
+    @property
+    def filters(self) -> FilterParams:
+        """Return the user's thresholds."""
+        return self._filters
+
+    @filters.setter
+    def filters(self, filters: FilterParams) -> None:
+        """:raises UserError: if a class is not one of the model's; nothing changes then."""
+        selection = filters.resolve(self.backend.card.names)
+        self._filters, self._selection = filters, selection
+
+    @property
+    def in_flight(self) -> int:
+        """Return how many submitted frames have not been collected."""
+        return len(self._pending)
+
+    def submit(
+        self, view: ImageView, stamp: float, context: Any = None,
+        warp: Optional[np.ndarray] = None,
+    ) -> None:
+        """
+        Start one frame.
+
+        :param stamp: seconds, when the image was taken; the tracker's clock
+        :param context: comes back with the result
+        :param warp: float64[2, 3], affine from the previous image to this one
+        :raises ImageError: if the image cannot be used; nothing was submitted then.
+        """
+        selection, times = self._selection, StageTimes()
+        used = selection.for_tracking() if self.tracker else selection
+        self.backend.submit(view, used, times)
+        self._pending.append(_Pending(context, stamp, warp, selection, times))
+
+    def collect(self) -> Frame:
+        """Finish the oldest submitted frame."""
+        pending = self._pending.popleft()
+        detections = self.backend.collect()
+        times = pending.times
+        if self.tracker:
+            times.lap('wait')
+            ids = self.tracker.update(
+                detections.boxes, detections.scores, detections.classes, pending.stamp,
+                warp=pending.warp)
+            detections = replace(detections, ids=ids)
+            times.lap('track')
+        return Frame(pending.context, pending.selection.publishable(detections), times)
+
+    def process(
+        self, view: ImageView, stamp: float, context: Any = None,
+        warp: Optional[np.ndarray] = None,
+    ) -> Frame:
+        """Run one frame from image to result; arguments as for `submit`."""
+        self.submit(view, stamp, context, warp)
+        return self.collect()

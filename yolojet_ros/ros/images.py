@@ -1,0 +1,76 @@
+"""Image messages as views, and pictures as image messages."""
+
+from __future__ import annotations
+
+import array
+from typing import Optional
+
+import cv2
+import numpy as np
+from sensor_msgs.msg import CompressedImage, Image
+
+from yolojet_ros.core.image_formats import FORMATS, ImageError, ImageView
+
+
+def view_of_image(message: Image) -> ImageView:
+    """
+    Return a view of the message's bytes; only an encoding outside the table is copied.
+
+    :raises ImageError: if the encoding is unknown here and cv_bridge cannot help.
+    """
+    if message.encoding not in FORMATS:
+        return ImageView.from_bgr(_by_cv_bridge(message))
+    data = np.frombuffer(message.data, np.uint8)
+    return ImageView(data, message.width, message.height, message.step, message.encoding,
+                     bool(message.is_bigendian))
+
+
+def view_of_compressed(message: CompressedImage) -> ImageView:
+    """
+    Decode a JPEG or PNG message.
+
+    :raises ImageError: if the bytes are not a complete picture.
+    """
+    data = np.frombuffer(message.data, np.uint8)
+    image: Optional[np.ndarray] = None
+    if data.size:
+        try:
+            image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        except cv2.error:  # raised where the header promises an absurd size
+            pass
+    if image is None:
+        raise ImageError('decode', (
+            f'{data.size} bytes of format "{message.format}" cannot be decoded; '
+            'a complete JPEG or PNG is expected'))
+    return ImageView.from_bgr(image)
+
+
+def fill_image(message: Image, image: np.ndarray, encoding: str) -> None:
+    """
+    Put a C-contiguous picture into a message that may be reused; the header stays.
+
+    :param image: uint8[H, W, channels] or uint8[H, W]
+    """
+    message.height, message.width = image.shape[:2]
+    message.encoding = encoding
+    message.step = image.strides[0]
+    message.is_bigendian = 0
+    # The only fast way in: assigning an ndarray is checked element by element.
+    data = array.array('B')
+    data.frombytes(image.reshape(-1))
+    message.data = data
+
+
+def _by_cv_bridge(message: Image) -> np.ndarray:
+    try:
+        from cv_bridge import CvBridge, CvBridgeError
+    except Exception as error:  # a cv_bridge built for NumPy 1 fails in many ways on NumPy 2
+        raise ImageError('encoding', (
+            f'cannot decode encoding "{message.encoding}" without cv_bridge; supported are '
+            + ', '.join(sorted(FORMATS)))) from error
+    try:
+        return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(message, 'bgr8'))
+    except (CvBridgeError, TypeError, ValueError) as error:
+        raise ImageError('encoding', (
+            f'cv_bridge cannot convert encoding "{message.encoding}" to bgr8 ({error}); '
+            'supported are ' + ', '.join(sorted(FORMATS)))) from error

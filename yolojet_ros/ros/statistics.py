@@ -1,0 +1,110 @@
+"""Counters and timings of a detector, and what they say about its health."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+import threading
+import time
+from typing import Deque, Dict, List, Tuple
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+import numpy as np
+
+_WINDOW = 300  # frames that percentiles look back on
+_SILENCE = 2.0  # s without an image that are worth a warning
+_STALE = 0.5  # s of age that are worth a warning
+_DROPPED = 0.2  # share of dropped images that is worth a warning
+SUPERSEDED = 'superseded'  # a newer image came before this one was started
+
+
+class Statistics:
+    """
+    What happened to the images of one detector; written by two threads.
+
+    Times are milliseconds, ages seconds.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.received = 0
+        self.processed = 0
+        self.detections = 0
+        self.odd_stamps = 0
+        self.drops: Counter = Counter()
+        self._stages: Dict[str, Deque[float]] = {}
+        self._ages: Deque[float] = deque(maxlen=_WINDOW)
+        self._last_received = time.monotonic()
+        self._last_report = (time.monotonic(), 0, 0, 0)
+
+    def on_received(self) -> None:
+        """Count an image that arrived."""
+        with self._lock:
+            self.received += 1
+            self._last_received = time.monotonic()
+
+    def on_dropped(self, cause: str) -> int:
+        """Count an image that was not processed; return how many had this cause."""
+        with self._lock:
+            self.drops[cause] += 1
+            return self.drops[cause]
+
+    def on_odd_stamp(self) -> None:
+        """Count an image whose stamp is zero or invalid."""
+        with self._lock:
+            self.odd_stamps += 1
+
+    def on_processed(self, detections: int, age: float, times: Dict[str, float]) -> None:
+        """Count a published result with its age in seconds and the time of each stage."""
+        with self._lock:
+            self.processed += 1
+            self.detections += detections
+            self._ages.append(age)
+            for stage, value in times.items():
+                self._stages.setdefault(stage, deque(maxlen=_WINDOW)).append(value)
+
+    def restart_silence(self) -> None:
+        """Start to wait for images, on activation."""
+        with self._lock:
+            self._last_received = time.monotonic()
+
+    def report(self, active: bool) -> Tuple[bytes, str, List[KeyValue]]:
+        """Return level, message and values for diagnostics; rates since the last report."""
+        with self._lock:
+            now = time.monotonic()
+            then, received, processed, dropped = self._last_report
+            total_dropped = sum(self.drops.values())
+            self._last_report = (now, self.received, self.processed, total_dropped)
+            seconds = max(now - then, 1e-6)
+            new, lost = self.received - received, total_dropped - dropped
+            age = float(np.median(self._ages)) if self._ages else 0.0
+            silence = now - self._last_received
+            values = self._values(new / seconds, (self.processed - processed) / seconds)
+        level, message = DiagnosticStatus.OK, 'detecting'
+        if not active:
+            message = 'not active'
+        elif silence > _SILENCE:
+            level = DiagnosticStatus.WARN
+            message = f'no image for {silence:.0f} s; check the topic name and QoS'
+        elif new and lost / new > _DROPPED:
+            level = DiagnosticStatus.WARN
+            message = f'{lost} of the last {new} images were dropped; see dropped_*'
+        elif abs(age) > _STALE:
+            level = DiagnosticStatus.WARN
+            message = f'results are {age:.2f} s older than their images; check clocks and load'
+        return level, message, values
+
+    def _values(self, rate_in: float, rate_out: float) -> List[KeyValue]:
+        values = {
+            'rate_in_hz': f'{rate_in:.2f}', 'rate_out_hz': f'{rate_out:.2f}',
+            'received': self.received, 'processed': self.processed,
+            'detections': self.detections, 'odd_stamps': self.odd_stamps,
+        }
+        if self._ages:
+            for name, percent in (('p50', 50), ('p99', 99)):
+                age = np.percentile(self._ages, percent) * 1e3
+                values[f'age_ms_{name}'] = f'{age:.3f}'
+        for cause, count in sorted(self.drops.items()):
+            values[f'dropped_{cause}'] = count
+        for stage, times in self._stages.items():
+            values[f'{stage}_ms_p50'] = f'{np.median(times):.3f}'
+        return [KeyValue(key=key, value=str(value)) for key, value in values.items()]

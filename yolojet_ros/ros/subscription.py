@@ -1,0 +1,68 @@
+"""Subscribe to camera images: topic, QoS, and a clear word when the two sides do not fit."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+# Best effort matches every publisher; depth 1 keeps the newest image only.
+SENSOR_QOS = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+def subscribe_images(
+    node: Node, compressed: bool, callback: Callable[[Any], None],
+) -> Subscription:
+    """
+    Subscribe to `image_raw` or `image_raw/compressed` as remapped.
+
+    A remapping of `image_raw` alone moves the compressed topic along with it,
+    as image_transport does. The user may change the QoS by the parameters
+    `qos_overrides.TOPIC.subscription.{reliability,history,depth}`.
+    """
+    topic = _topic(node, compressed)
+
+    def on_incompatible(event: Any) -> None:
+        node.get_logger().warning(_incompatible_text(node, topic, event))
+
+    return node.create_subscription(
+        CompressedImage if compressed else Image, topic, callback, SENSOR_QOS,
+        event_callbacks=SubscriptionEventCallbacks(incompatible_qos=on_incompatible),
+        qos_overriding_options=QoSOverridingOptions.with_default_policies())
+
+
+def _topic(node: Node, compressed: bool) -> str:
+    base = node.resolve_topic_name('image_raw')
+    if not compressed:
+        return base
+    own = 'image_raw/compressed'
+    remapped = node.resolve_topic_name(own)
+    if remapped != node.resolve_topic_name(own, only_expand=True):
+        return remapped
+    return base + '/compressed'
+
+
+def _incompatible_text(node: Node, topic: str, event: Any) -> str:
+    ours = [_describe(info.qos_profile) for info in node.get_subscriptions_info_by_topic(topic)
+            if info.node_name == node.get_name()]
+    theirs = [f'{info.node_name} offers {_describe(info.qos_profile)}'
+              for info in node.get_publishers_info_by_topic(topic)]
+    policy = getattr(event.last_policy_kind, 'name', event.last_policy_kind)
+    return (
+        f'no images from a publisher of {topic}: incompatible QoS ({policy}); '
+        f'{node.get_name()} requests {"; ".join(ours) or "?"}, {"; ".join(theirs) or "?"}; '
+        f'change the publisher, or set qos_overrides.{topic}.subscription.reliability')
+
+
+def _describe(profile: QoSProfile) -> str:
+    return f'{profile.reliability.name}, {profile.durability.name}'
