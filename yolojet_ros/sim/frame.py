@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Sequence
 
 import numpy as np
 
@@ -36,3 +37,14 @@ class SceneFrame:
     ids: np.ndarray
     visibility: np.ndarray
     warp: np.ndarray
+
+
+def frame_of(image: np.ndarray, stamp: float, full_boxes: Sequence[np.ndarray],
+             classes: Sequence[int], ids: Sequence[int], visibility: np.ndarray,
+             warp: np.ndarray) -> SceneFrame:
+    """Return a frame whose boxes are clipped to the image."""
+    height, width = image.shape[:2]
+    boxes = np.array(full_boxes, np.float32).reshape(-1, 4)
+    np.clip(boxes, 0, np.array([width, height, width, height], np.float32), boxes)
+    return SceneFrame(image, stamp, boxes, np.array(classes, np.int32), np.array(ids, np.int64),
+                      np.asarray(visibility, np.float32), warp)

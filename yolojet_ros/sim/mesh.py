@@ -1,8 +1,8 @@
-"""A small software renderer: shaded, textured convex facets seen from far away."""
+"""A small software renderer: shaded, textured facets and balls seen from far away."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 import math
 from typing import List, Optional, Sequence, Tuple
 
@@ -10,12 +10,14 @@ import cv2
 import numpy as np
 
 Color = Tuple[float, float, float]
+Points = Sequence[Sequence[float]]
 
 # Towards the light, in view coordinates: x right, y up, z to the viewer.
-_LIGHT = np.array([-0.48, 0.72, 0.50], np.float32) / np.float32(np.linalg.norm(
-    [-0.48, 0.72, 0.50]))
+_LIGHT = np.array([-0.48, 0.72, 0.50], np.float32) / np.float32(math.sqrt(0.9988))
+_HALF = (_LIGHT + np.float32([0, 0, 1])) / np.float32(math.sqrt(3.0))
 _SHIFT = 4
 _OVERSAMPLING = 2
+_SMALLEST_TEXTURE = 8
 
 
 @dataclass
@@ -29,7 +31,8 @@ class Part:
     :param colors: float32[m, 3], BGR 0..255.
     :param gloss: strength of the highlight, 0..1.
     :param layer: parts of a higher layer are painted later.
-    :param textures: one picture (uint8[h, w, 3]) for each facet, or None for flat colour.
+    :param textures: one picture for each facet, or None for flat colour; uint8[h, w, 3], or
+        uint8[h, w, 4] where an alpha below 128 leaves a hole.
     """
 
     quads: np.ndarray
@@ -37,25 +40,39 @@ class Part:
     colors: np.ndarray
     gloss: float = 0.1
     layer: int = 0
-    textures: Sequence[Optional[np.ndarray]] = field(default_factory=list)
+    textures: Sequence[Optional[np.ndarray]] = ()
+
+    def turned(self, matrix: Points, shift: Sequence[float] = (0, 0, 0)) -> Part:
+        """Return the part turned by a 3 x 3 rotation, then moved."""
+        rotation = np.asarray(matrix, np.float32).T
+        return Part(self.quads @ rotation + np.asarray(shift, np.float32),
+                    self.normals @ rotation, self.colors, self.gloss, self.layer, self.textures)
 
 
 class Model:
-    """All facets of one object as arrays, ready to be seen from any side."""
+    """
+    All facets of one object as arrays, ready to be seen from any side.
+
+    :ivar height: metres from the ground to the highest point.
+    :ivar radius: metres from the vertical axis to the farthest point.
+    """
 
     def __init__(self, parts: Sequence[Part]):
-        self.quads = np.concatenate([part.quads for part in parts]).astype(np.float32)
-        self.normals = np.concatenate([part.normals for part in parts]).astype(np.float32)
-        self.colors = np.concatenate([part.colors for part in parts]).astype(np.float32)
         counts = [len(part.quads) for part in parts]
-        self.gloss = np.repeat([part.gloss for part in parts], counts).astype(np.float32)
-        self.layers = np.repeat([part.layer for part in parts], counts)
-        self.centres = np.repeat(
+        self._quads = np.concatenate([part.quads for part in parts]).astype(np.float32)
+        self._normals = np.concatenate([part.normals for part in parts]).astype(np.float32)
+        self._gloss = np.repeat([220 * part.gloss for part in parts], counts).astype(np.float32)
+        self._layers = np.repeat([part.layer for part in parts], counts)
+        self._centres = np.repeat(
             [part.quads.reshape(-1, 3).mean(0) for part in parts], counts, axis=0)
-        self.textures: List[Optional[np.ndarray]] = []
+        # Little light reaches what is close to the ground.
+        open_sky = 0.74 + 0.26 * np.clip(self._quads[..., 1].mean(1) / 0.35, 0, 1)
+        self._colors = np.concatenate([part.colors for part in parts]) * open_sky[:, None]
+        self._textures: List[Optional[List[np.ndarray]]] = []
         for part, count in zip(parts, counts):
-            self.textures += list(part.textures) or [None] * count
-        points = self.quads.reshape(-1, 3)
+            self._textures += [None if texture is None else _pyramid(texture)
+                               for texture in part.textures] or [None] * count
+        points = self._quads.reshape(-1, 3)
         self.height = float(points[:, 1].max())
         self.radius = float(np.hypot(points[:, 0], points[:, 2]).max())
 
@@ -66,36 +83,95 @@ class Model:
         :param yaw: turn about the vertical axis in radians.
         :param scale: pixels per metre of the result.
         :returns: premultiplied uint8[h, w, 4] BGRA, and the origin (the middle of the
-            object on the ground) in pixels of this picture.
+            object on the ground) in continuous pixels of this picture.
         """
         view = _view_matrix(yaw, elevation)
-        points = self.quads @ view.T
-        normals = self.normals @ view.T
+        normals = self._normals @ view.T
         seen = np.flatnonzero(normals[:, 2] > 1e-3)
-        depth = points[seen, :, 2].mean(1)
-        part_depth = self.centres[seen] @ view[2]
-        order = seen[np.lexsort((depth, part_depth, self.layers[seen]))]
+        points = self._quads[seen] @ view.T
+        order = np.lexsort((points[:, :, 2].sum(1), self._centres[seen] @ view[2],
+                            self._layers[seen]))
+        seen, points = seen[order], points[order]
         factor = scale * _OVERSAMPLING
         flat = points[..., :2] * np.array([factor, -factor], np.float32)
-        low = np.floor(flat.reshape(-1, 2).min(0)) - 2
-        size = np.ceil((flat.reshape(-1, 2).max(0) - low + 2) / _OVERSAMPLING).astype(int)
+        low = np.floor(flat.min((0, 1))) - 2
+        width, height = np.ceil((flat.max((0, 1)) - low + 2) / _OVERSAMPLING).astype(int).tolist()
         flat -= low
-        image = np.zeros((size[1] * _OVERSAMPLING, size[0] * _OVERSAMPLING, 4), np.uint8)
-        diffuse, highlight = _shade(normals)
-        highlight = highlight * self.gloss * 200
-        colors = np.clip(self.colors * diffuse[:, None] + highlight[:, None], 0, 255)
-        fixed = np.round(flat * (1 << _SHIFT)).astype(np.int32)
-        for index in order:
-            texture = self.textures[index]
-            if texture is None:
-                blue, green, red = colors[index].tolist()
-                cv2.fillConvexPoly(image, fixed[index], (blue, green, red, 255),
-                                   cv2.LINE_8, _SHIFT)
+        image = np.zeros((height * _OVERSAMPLING, width * _OVERSAMPLING, 4), np.uint8)
+        diffuse, highlight = _shade(normals[seen])
+        highlight *= self._gloss[seen]
+        colors = np.full((len(seen), 4), 255, np.float32)
+        colors[:, :3] = np.minimum(self._colors[seen] * diffuse[:, None] + highlight[:, None], 255)
+        fixed = np.rint(flat * (1 << _SHIFT)).astype(np.int32)
+        shades = zip(seen.tolist(), fixed, colors.tolist())
+        for position, (index, corners, color) in enumerate(shades):
+            if self._textures[index] is None:
+                cv2.fillConvexPoly(image, corners, color, cv2.LINE_8, _SHIFT)
             else:
-                _paint_texture(image, flat[index], texture, float(diffuse[index]),
-                               float(highlight[index]))
-        small = cv2.resize(image, (int(size[0]), int(size[1])), interpolation=cv2.INTER_AREA)
+                _paint_texture(image, flat[position], self._textures[index],
+                               float(diffuse[position]), float(highlight[position]))
+        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         return small, -low / _OVERSAMPLING
+
+
+class Ball:
+    """
+    A ball that lies on the ground.
+
+    :param texture: uint8[h, 2h, 3], longitude by latitude.
+    :param axis: 3 x 3 rotation of the pattern.
+    """
+
+    def __init__(self, texture: np.ndarray, radius: float, axis: np.ndarray, gloss: float):
+        # One column again at the seam, so that interpolation wraps.
+        self._texture = [np.concatenate([level, level[:, :1]], 1) for level in _pyramid(texture)]
+        self._axis = axis.astype(np.float32)
+        self._gloss = 220 * gloss
+        self.radius = radius
+        self.height = 2 * radius
+
+    def render(self, yaw: float, elevation: float, scale: float) -> Tuple[np.ndarray, np.ndarray]:
+        """Paint the ball; see Model.render."""
+        radius = self.radius * scale
+        half = math.ceil(radius + 1)
+        across = (np.arange(2 * half, dtype=np.float32) - (half - 0.5)) / np.float32(radius)
+        normals = np.empty((2 * half, 2 * half, 3), np.float32)
+        normals[..., 0] = across
+        normals[..., 1] = -across[:, None]
+        squared = across ** 2 + across[:, None] ** 2
+        normals[..., 2] = np.sqrt(np.maximum(1 - squared, 0))
+        normals /= np.maximum(np.sqrt(squared), 1)[..., None]
+        local = cv2.transform(normals, self._axis @ _view_matrix(yaw, elevation).T)
+        longitude = np.arctan2(local[..., 0], local[..., 2]) * (0.5 / math.pi) + 0.5
+        latitude = np.arccos(np.clip(local[..., 1], -1, 1)) * (1 / math.pi)
+        level = 0
+        while level + 1 < len(self._texture) and len(self._texture[level]) > 2.8 * radius:
+            level += 1
+        texture = self._texture[level]
+        rows, columns = texture.shape[:2]
+        albedo = cv2.remap(texture, longitude * np.float32(columns - 1),
+                           latitude * np.float32(rows) - np.float32(0.5), cv2.INTER_LINEAR,
+                           borderMode=cv2.BORDER_REPLICATE)
+        diffuse, highlight = _shade(normals.reshape(-1, 3))
+        diffuse *= 0.80 + 0.20 * np.clip(normals[..., 1].ravel() + 0.9, 0, 1)
+        alpha = np.clip((1 - np.sqrt(squared)) * radius + 0.5, 0, 1)
+        color = albedo.reshape(-1, 3) * diffuse[:, None] + (highlight * self._gloss)[:, None]
+        pixels = np.empty((2 * half, 2 * half, 4), np.uint8)
+        np.minimum(color, 255, color)
+        pixels[..., :3] = color.reshape(albedo.shape) * alpha[..., None]
+        pixels[..., 3] = alpha * 255
+        foot = half + radius * math.cos(elevation)
+        return pixels, np.array([half, foot])
+
+
+def _pyramid(texture: np.ndarray) -> List[np.ndarray]:
+    """Return the texture and its halves."""
+    levels = [texture]
+    while min(levels[-1].shape[:2]) >= 2 * _SMALLEST_TEXTURE:
+        height, width = levels[-1].shape[:2]
+        levels.append(cv2.resize(levels[-1], (width // 2, height // 2),
+                                 interpolation=cv2.INTER_AREA))
+    return levels
 
 
 def _view_matrix(yaw: float, elevation: float) -> np.ndarray:
@@ -107,30 +183,39 @@ def _view_matrix(yaw: float, elevation: float) -> np.ndarray:
 
 
 def _shade(normals: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """Return the diffuse factor and the highlight of each normal (Blinn-Phong)."""
-    lambert = np.clip(normals @ _LIGHT, 0, 1)
+    """Return the diffuse factor and the highlight of each normal (Blinn-Phong, a bright sky)."""
+    lambert = np.maximum(normals @ _LIGHT, 0)
     sky = 0.5 + 0.5 * normals[:, 1]
-    half = _LIGHT + np.array([0, 0, 1], np.float32)
-    half /= np.linalg.norm(half)
-    return 0.34 + 0.22 * sky + 0.56 * lambert, np.clip(normals @ half, 0, 1) ** 24
+    shine = np.maximum(normals @ _HALF, 0)
+    shine *= shine
+    shine *= shine
+    shine *= shine
+    return 0.36 + 0.24 * sky + 0.58 * lambert, shine ** 4 + 0.12 * shine
 
 
-def _paint_texture(image: np.ndarray, corners: np.ndarray, texture: np.ndarray,
+def _paint_texture(image: np.ndarray, corners: np.ndarray, levels: List[np.ndarray],
                    diffuse: float, highlight: float) -> None:
     low = np.floor(corners.min(0)).astype(int)
-    high = np.ceil(corners.max(0)).astype(int) + 1
-    width, height = (high - low).tolist()
-    rows, columns = texture.shape[:2]
+    width, height = (np.ceil(corners.max(0)).astype(int) + 1 - low).tolist()
     local = (corners - low).astype(np.float32)
+    extent = max(np.hypot(*(local[1] - local[0])), np.hypot(*(local[3] - local[0])))
+    level = 0
+    while level + 1 < len(levels) and max(levels[level].shape[:2]) > 1.5 * extent:
+        level += 1
+    texture = levels[level]
+    rows, columns = texture.shape[:2]
     source = np.array([[-.5, -.5], [columns - .5, -.5], [columns - .5, rows - .5]], np.float32)
-    matrix = cv2.getAffineTransform(source, local[:3])
-    shaded = cv2.warpAffine(cv2.convertScaleAbs(texture, alpha=diffuse, beta=highlight), matrix,
-                            (width, height), flags=cv2.INTER_LINEAR,
+    matrix = cv2.getAffineTransform(source, local[:3] - np.float32(0.5))
+    warped = cv2.warpAffine(texture, matrix, (width, height), flags=cv2.INTER_LINEAR,
                             borderMode=cv2.BORDER_REPLICATE)
     mask = np.zeros((height, width), np.uint8)
-    cv2.fillConvexPoly(mask, np.round(local * (1 << _SHIFT)).astype(np.int32), 255,
+    cv2.fillConvexPoly(mask, np.rint(local * (1 << _SHIFT)).astype(np.int32), 255,
                        cv2.LINE_8, _SHIFT)
-    target = image[low[1]:high[1], low[0]:high[0]]
+    if texture.shape[2] == 4:
+        cv2.bitwise_and(mask, cv2.compare(cv2.extractChannel(warped, 3), 127, cv2.CMP_GT), mask)
+        warped = cv2.cvtColor(warped, cv2.COLOR_BGRA2BGR)
+    shaded = cv2.convertScaleAbs(warped, alpha=diffuse, beta=highlight)
+    target = image[low[1]:low[1] + height, low[0]:low[0] + width]
     cv2.copyTo(cv2.cvtColor(shaded, cv2.COLOR_BGR2BGRA), mask, target)
 
 
@@ -151,16 +236,25 @@ def box(size: Sequence[float], centre: Sequence[float], color: Color, gloss: flo
                 np.tile(np.float32(color), (6, 1)), gloss, layer, textures)
 
 
-def lathe(profile: Sequence[Tuple[float, float]], colors: np.ndarray, gloss: float = 0.1,
-          layer: int = 0, segments: int = 32, centre: Sequence[float] = (0, 0, 0)) -> Part:
+def panel(size: Sequence[float], centre: Sequence[float], front: np.ndarray, back: np.ndarray,
+          gloss: float = 0.1, layer: int = 0) -> Part:
+    """Return a thin upright sheet with a texture on each side."""
+    sheet = box((size[0], size[1], 0.02), centre, (0, 0, 0), gloss, layer)
+    return Part(sheet.quads[:2], sheet.normals[:2], sheet.colors[:2], gloss, layer,
+                [front, back])
+
+
+def lathe(profile: Points, colors: np.ndarray, gloss: float = 0.1, layer: int = 0,
+          segments: int = 32, phase: float = 0.0) -> Part:
     """
     Turn a profile about the vertical axis.
 
     :param profile: k + 1 points (radius, height) in metres, from the top down.
     :param colors: float[k, 3] for rings, or float[k, segments, 3], BGR.
+    :param phase: where the first segment begins, in segments.
     """
     outline = np.asarray(profile, np.float32)
-    angles = np.linspace(0, 2 * math.pi, segments + 1, dtype=np.float32)
+    angles = (np.arange(segments + 1, dtype=np.float32) + phase) * (2 * math.pi / segments)
     circle = np.stack([np.sin(angles), np.zeros_like(angles), np.cos(angles)], 1)
     rings = outline[:, None, :1] * circle + outline[:, None, 1:] * np.float32([0, 1, 0])
     quads = np.stack([rings[:-1, :-1], rings[:-1, 1:], rings[1:, 1:], rings[1:, :-1]], 2)
@@ -173,5 +267,5 @@ def lathe(profile: Sequence[Tuple[float, float]], colors: np.ndarray, gloss: flo
     colors = np.asarray(colors, np.float32)
     if colors.ndim == 2:
         colors = np.repeat(colors[:, None], segments, 1)
-    return Part(quads.reshape(-1, 4, 3) + np.asarray(centre, np.float32),
-                normals.reshape(-1, 3), colors.reshape(-1, 3), gloss, layer)
+    return Part(quads.reshape(-1, 4, 3), normals.reshape(-1, 3), colors.reshape(-1, 3), gloss,
+                layer)

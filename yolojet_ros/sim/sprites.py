@@ -9,12 +9,16 @@ from typing import Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
-from yolojet_ros.sim.mesh import Model
+from yolojet_ros.sim.objects import Shape
 
 YAW_STEPS = 72
 _ELEVATION_STEP = math.radians(3)
-_SHADOW_REDUCTION = 4
-_SHADOW_STRENGTH = 0.5
+SHADOW_REDUCTION = 4
+_SHADOW_STRENGTH = 0.55
+_HALF = np.array([0.5, 0.5])
+_UNIT = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
+
+Size = Tuple[int, int]
 
 
 class Sprite:
@@ -38,18 +42,18 @@ class Sprite:
 
     def add_shadow(self, radius: float, elevation: float) -> None:
         """Make the soft shadow of an object of `radius` metres on the ground."""
-        unit = self.scale / _SHADOW_REDUCTION
+        unit = self.scale / SHADOW_REDUCTION
         # A point that is y pixels above the ground darkens the ground right of and behind it.
         slant, lift = 0.5, 0.10 + 0.5 * math.sin(elevation)
         height, width = self.pixels.shape[:2]
-        corners = np.array([[0, 0], [width, 0], [0, height], [width, height]]) - self.origin
-        matrix = np.array([[1, -slant], [0, lift]]) / _SHADOW_REDUCTION
+        corners = _UNIT * (width, height) - self.origin
+        matrix = np.array([[1, -slant], [0, lift]]) / SHADOW_REDUCTION
         spread = np.concatenate([corners @ matrix.T, [[-radius * unit, -radius * unit],
                                                       [radius * unit, radius * unit]]])
         margin = 3 + 0.1 * unit
         low = np.floor(spread.min(0) - margin)
         size = np.ceil(spread.max(0) + margin - low).astype(int)
-        cast = cv2.warpAffine(self.pixels[..., 3], _centred(matrix, -low - matrix @ self.origin),
+        cast = cv2.warpAffine(self.pixels[..., 3], centred(matrix, -low - matrix @ self.origin),
                               tuple(size.tolist()), flags=cv2.INTER_LINEAR)
         axes = (max(1, round(radius * unit * 0.95)),
                 max(1, round(radius * unit * max(math.sin(elevation), 0.12) * 0.95)))
@@ -59,6 +63,18 @@ class Sprite:
         soft = cv2.GaussianBlur(cast, (0, 0), sigma)
         self.shadow = 255 - cv2.convertScaleAbs(soft, alpha=_SHADOW_STRENGTH)
         self.shadow_origin = -low
+
+    def tint(self, matrix: np.ndarray) -> None:
+        """
+        Change the colours in place.
+
+        :param matrix: float32[3, 3] from BGR to BGR.
+        """
+        colors = cv2.transform(cv2.cvtColor(self.pixels, cv2.COLOR_BGRA2BGR), matrix)
+        alpha = cv2.extractChannel(self.pixels, 3)
+        # Premultiplied colours never exceed their alpha.
+        cv2.min(colors, cv2.cvtColor(alpha, cv2.COLOR_GRAY2BGR), colors)
+        self.pixels = cv2.merge([*cv2.split(colors), alpha])
 
 
 class SpriteCache:
@@ -72,18 +88,18 @@ class SpriteCache:
         self._capacity = capacity
         self._sprites: 'OrderedDict[Tuple, Sprite]' = OrderedDict()
 
-    def view(self, key: int, model: Model, yaw: float, elevation: float, scale: float) -> Sprite:
+    def view(self, key: int, shape: Shape, yaw: float, elevation: float, scale: float) -> Sprite:
         """
         Return a view near the wanted one, at least as fine as `scale` pixels per metre.
 
-        :param key: identity of the model.
+        :param key: identity of the shape.
         """
         step = round(yaw / (2 * math.pi) * YAW_STEPS) % YAW_STEPS
         tilt = round(elevation / _ELEVATION_STEP)
         octave = math.ceil(math.log2(scale))
         sprite = self._sprites.get((key, step, tilt, octave))
         if sprite is None:
-            sprite = render(model, step * 2 * math.pi / YAW_STEPS, tilt * _ELEVATION_STEP,
+            sprite = render(shape, step * 2 * math.pi / YAW_STEPS, tilt * _ELEVATION_STEP,
                             2.0 ** octave)
             self._sprites[key, step, tilt, octave] = sprite
             if len(self._sprites) > self._capacity:
@@ -93,11 +109,11 @@ class SpriteCache:
         return sprite
 
 
-def render(model: Model, yaw: float, elevation: float, scale: float) -> Sprite:
-    """Return the view of a model with its shadow."""
-    pixels, origin = model.render(yaw, elevation, scale)
+def render(shape: Shape, yaw: float, elevation: float, scale: float) -> Sprite:
+    """Return the view of a shape with its shadow."""
+    pixels, origin = shape.render(yaw, elevation, scale)
     sprite = Sprite(pixels, origin, scale)
-    sprite.add_shadow(model.radius, elevation)
+    sprite.add_shadow(shape.radius, elevation)
     return sprite
 
 
@@ -107,39 +123,42 @@ class Layer:
 
     :param linear: float[2, 2], sprite pixels to image pixels.
     :param position: where the origin of the sprite lands, in continuous image pixels.
+    :param ground: the point of the floor below it, where its shadow begins.
     :param size: width and height of the image.
+    :ivar full_box: x1 y1 x2 y2 of the whole silhouette, also where it leaves the image.
+    :ivar area: pixels of the whole silhouette.
     """
 
     def __init__(self, sprite: Sprite, linear: np.ndarray, position: np.ndarray,
-                 size: Tuple[int, int]):
+                 ground: np.ndarray, size: Size):
         self.sprite = sprite
         self.linear = linear
-        self.position = position
+        self.ground = ground
         points = sprite.outline @ linear.T + position
         self.full_box = np.concatenate([points.min(0), points.max(0)])
-        self.area = sprite.area * abs(np.linalg.det(linear))
-        corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * sprite.pixels.shape[1::-1]
-        self.region = _region((corners - sprite.origin) @ linear.T + position, size)
+        self.region = _region(self.full_box, size)
         self.pixels: Optional[np.ndarray] = None
         self.mask: Optional[np.ndarray] = None
+        self.area = sprite.area * abs(np.linalg.det(linear))
         if self.region is not None:
             x, y, width, height = self.region
-            matrix = _centred(linear, position - linear @ sprite.origin - (x, y))
+            matrix = centred(linear, position - linear @ sprite.origin - (x, y))
             self.pixels = cv2.warpAffine(sprite.pixels, matrix, (width, height),
                                          flags=cv2.INTER_LINEAR)
             self.mask = cv2.compare(cv2.extractChannel(self.pixels, 3), 127, cv2.CMP_GT)
+            if _inside(self.full_box, size):
+                self.area = cv2.countNonZero(self.mask)
 
-    def cast_shadow(self, image: np.ndarray, ground: np.ndarray) -> None:
-        """Darken the image around `ground`, the point of the floor below the object."""
-        shadow = self.sprite.shadow
-        linear = self.linear * _SHADOW_REDUCTION
-        corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * shadow.shape[::-1]
-        origin = self.sprite.shadow_origin
-        region = _region((corners - origin) @ linear.T + ground, image.shape[1::-1])
+    def cast_shadow(self, image: np.ndarray) -> None:
+        """Darken the floor around the object."""
+        shadow, origin = self.sprite.shadow, self.sprite.shadow_origin
+        linear = self.linear * SHADOW_REDUCTION
+        corners = (_UNIT * shadow.shape[::-1] - origin) @ linear.T + self.ground
+        region = _region(np.concatenate([corners.min(0), corners.max(0)]), image.shape[1::-1])
         if region is None:
             return
         x, y, width, height = region
-        matrix = _centred(linear, ground - linear @ origin - (x, y))
+        matrix = centred(linear, self.ground - linear @ origin - (x, y))
         factor = cv2.warpAffine(shadow, matrix, (width, height), flags=cv2.INTER_LINEAR,
                                 borderValue=255)
         target = image[y:y + height, x:x + width]
@@ -155,32 +174,46 @@ class Layer:
         cv2.multiply(target, cv2.cvtColor(through, cv2.COLOR_GRAY2BGR), target, 1 / 255)
         cv2.add(target, cv2.cvtColor(self.pixels, cv2.COLOR_BGRA2BGR), target)
 
+    def visibility(self, hidden: np.ndarray) -> float:
+        """
+        Return the part of the silhouette that is in the image and that nothing covers, 0..1.
 
-def visible_pixels(layer: Layer, hidden: np.ndarray) -> int:
+        :param hidden: uint8[H, W], 255 where things in front of this one have painted.
+        """
+        if self.region is None:
+            return 0.0
+        x, y, width, height = self.region
+        free = cv2.subtract(self.mask, hidden[y:y + height, x:x + width])
+        return min(1.0, cv2.countNonZero(free) / max(self.area, 1.0))
+
+    def hide(self, hidden: np.ndarray) -> None:
+        """Mark the pixels of the object as covered for everything behind it."""
+        if self.region is not None:
+            x, y, width, height = self.region
+            target = hidden[y:y + height, x:x + width]
+            cv2.bitwise_or(target, self.mask, target)
+
+
+def measure_visibility(front: Sequence[Layer], hidden: np.ndarray) -> np.ndarray:
     """
-    Return how many pixels of the layer nothing in front covers.
+    Return float32[n], the visible part of each silhouette.
 
-    :param hidden: uint8[H, W], 255 where layers in front of this one have painted.
+    :param front: the layers, nearest first.
+    :param hidden: uint8[H, W], working space.
     """
-    if layer.region is None:
-        return 0
-    x, y, width, height = layer.region
-    return cv2.countNonZero(cv2.subtract(layer.mask, hidden[y:y + height, x:x + width]))
+    hidden[:] = 0
+    visible = np.empty(len(front), np.float32)
+    for index, layer in enumerate(front):
+        visible[index] = layer.visibility(hidden)
+        layer.hide(hidden)
+    return visible
 
 
-def hide(layer: Layer, hidden: np.ndarray) -> None:
-    """Mark the pixels of the layer as covered for everything behind it."""
-    if layer.region is not None:
-        x, y, width, height = layer.region
-        target = hidden[y:y + height, x:x + width]
-        cv2.bitwise_or(target, layer.mask, target)
-
-
-def _centred(linear: np.ndarray, shift: Sequence[float]) -> np.ndarray:
-    """Return the matrix for OpenCV, which counts pixels from their centres."""
+def centred(linear: np.ndarray, shift: Sequence[float]) -> np.ndarray:
+    """Return the 2 x 3 matrix for OpenCV, which counts pixels from their centres."""
     matrix = np.empty((2, 3))
     matrix[:, :2] = linear
-    matrix[:, 2] = np.asarray(shift) + linear @ (0.5, 0.5) - 0.5
+    matrix[:, 2] = np.asarray(shift) + linear @ _HALF - 0.5
     return matrix
 
 
@@ -197,10 +230,15 @@ def _outline(mask: np.ndarray) -> np.ndarray:
     return cv2.convexHull(points.astype(np.int32))[:, 0].astype(np.float64)
 
 
-def _region(points: np.ndarray, size: Tuple[int, int]) -> Optional[Tuple[int, int, int, int]]:
-    """Return x, y, width, height of the pixels that the points span, or None if outside."""
-    low = np.maximum(np.floor(points.min(0)).astype(int), 0)
-    high = np.minimum(np.ceil(points.max(0)).astype(int), size)
-    if (high <= low).any():
+def _inside(box: np.ndarray, size: Size) -> bool:
+    return box[0] >= 0 and box[1] >= 0 and box[2] <= size[0] and box[3] <= size[1]
+
+
+def _region(box: np.ndarray, size: Size) -> Optional[Tuple[int, int, int, int]]:
+    """Return x, y, width, height of the pixels of a box and one around, or None if outside."""
+    x1, y1, x2, y2 = box.tolist()
+    left, top = max(math.floor(x1) - 1, 0), max(math.floor(y1) - 1, 0)
+    right, bottom = min(math.ceil(x2) + 1, size[0]), min(math.ceil(y2) + 1, size[1])
+    if right <= left or bottom <= top:
         return None
-    return int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1])
+    return left, top, right - left, bottom - top

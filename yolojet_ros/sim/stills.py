@@ -2,55 +2,150 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 import math
+from typing import List, Tuple
 
+import cv2
 import numpy as np
 
-from yolojet_ros.sim import background, objects
-from yolojet_ros.sim.camera import Sensor
-from yolojet_ros.sim.frame import CLASS_NAMES, SceneFrame
-from yolojet_ros.sim.sprites import hide, Layer, render, visible_pixels
+from yolojet_ros.sim import objects
+from yolojet_ros.sim.background import panorama, View
+from yolojet_ros.sim.camera import Illumination, Sensor, similarity
+from yolojet_ros.sim.frame import CLASS_NAMES, frame_of, SceneFrame
+from yolojet_ros.sim.sprites import centred, Layer, render
 
-_MIN_VISIBLE = 0.35
+_MIN_VISIBLE = 0.4
+_MIN_PIXELS = 45
+_PLACES = 64
+_IDENTITIES = 64
 
 
 def sample(seed: int, width: int, height: int) -> SceneFrame:
     """
     Return one random still with the greatest variety; the same seed gives the same bytes.
 
-    Objects that would be hidden by more than 65 % are left out of the picture, so that every
-    object in it stands in the truth.
+    Objects that would show less than 40 % of themselves, or only a few pixels, are left out of
+    the picture, so that every object in it stands in the truth. `stamp` is 0, `warp` the
+    identity, `ids` count from 0.
     """
     rng = np.random.default_rng(seed)
     size = (width, height)
-    image = background.panorama(rng, size, height * rng.uniform(-0.2, 0.6))
-    hidden = np.zeros((height, width), np.uint8)
-    layers, labels, visibility = [], [], []
-    for _ in range(int(rng.integers(0, 21))):
-        label = int(rng.integers(len(CLASS_NAMES)))
-        model = objects.build(label, int(rng.integers(1 << 31)))
-        extent = height * math.exp(rng.uniform(math.log(0.06), math.log(0.6)))
-        scale = extent / max(model.height, 2 * model.radius)
-        sprite = render(model, rng.uniform(0, 2 * math.pi), rng.uniform(0.1, 0.7), scale)
-        angle = rng.normal(0, 0.12)
-        linear = np.array([[math.cos(angle), -math.sin(angle)],
-                           [math.sin(angle), math.cos(angle)]])
-        position = rng.uniform((0, 0.1 * height), (width, 1.2 * height))
-        layer = Layer(sprite, linear, position, size)
-        visible = visible_pixels(layer, hidden) / max(layer.area, 1)
-        if visible < _MIN_VISIBLE:
-            continue
-        hide(layer, hidden)
-        layers.append(layer)
-        labels.append(label)
-        visibility.append(min(1.0, visible))
-    for layer in reversed(layers):
-        layer.cast_shadow(image, layer.position)
+    image = _ground(rng, size)
+    _clutter(rng, image)
+    front, labels, visibility = _arrange(rng, size)
+    for layer in front:
+        layer.cast_shadow(image)
+    for layer in reversed(front):
         layer.paint(image)
-    Sensor(rng, size).expose(image, rng.uniform(0.7, 1.3), rng.uniform(0, 8),
-                             max(0.0, rng.uniform(-1, 1)))
-    boxes = np.array([layer.full_box for layer in layers], np.float32).reshape(-1, 4)
-    boxes = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
-    return SceneFrame(image, 0.0, boxes, np.array(labels, np.int32),
-                      np.arange(len(labels), dtype=np.int64), np.array(visibility, np.float32),
-                      np.eye(2, 3))
+    Illumination(rng, size, rng.uniform(0, 0.8)).apply(image, 0.0)
+    blur = max(0.0, rng.uniform(-1.0, 1.0)) * height / 192
+    noise = 10 * rng.uniform(0, 1) ** 2
+    Sensor(rng, size).expose(image, rng.uniform(0.75, 1.4), noise, blur)
+    return frame_of(image, 0.0, [layer.full_box for layer in front], labels,
+                    range(len(labels)), np.array(visibility), np.eye(2, 3))
+
+
+def _arrange(rng: np.random.Generator,
+             size: Tuple[int, int]) -> Tuple[List[Layer], List[int], List[float]]:
+    """Return layers, nearest first, with their classes and visibility."""
+    width, height = size
+    front: List[Layer] = []
+    labels: List[int] = []
+    visibility: List[float] = []
+    hidden = np.zeros((height, width), np.uint8)
+    crowd = int(rng.integers(0, 21) * rng.uniform(0.3, 1))
+    largest = height * rng.uniform(0.3, 0.75)
+    extents = np.exp(rng.uniform(math.log(10), math.log(largest), crowd))
+    # Mostly the larger ones are nearer and lower, as on a floor; now and then in any order.
+    if rng.random() < 0.8:
+        extents = np.sort(extents)[::-1]
+    roll = rng.normal(0, 0.04)
+    elevation = rng.uniform(0.08, 0.65)
+    for extent in extents.tolist():
+        label = int(rng.integers(len(CLASS_NAMES)))
+        layer = _throw(rng, label, extent, roll, elevation, size)
+        visible = layer.visibility(hidden)
+        if visible < _MIN_VISIBLE or visible * layer.area < _MIN_PIXELS:
+            continue
+        layer.hide(hidden)
+        front.append(layer)
+        labels.append(label)
+        visibility.append(visible)
+    return front, labels, visibility
+
+
+def _throw(rng: np.random.Generator, label: int, extent: float, roll: float, elevation: float,
+           size: Tuple[int, int]) -> Layer:
+    """Place one object of about `extent` pixels somewhere in the image."""
+    shape = _identity(label, int(rng.integers(_IDENTITIES)), 20 if extent < 48 else 40)
+    scale = extent / max(shape.height, 2 * shape.radius)
+    tilt = float(np.clip(elevation + rng.normal(0, 0.06), 0.05, 0.75))
+    sprite = render(shape, rng.uniform(0, 2 * math.pi), tilt, scale)
+    sprite.tint(_tint(rng))
+    width, height = size
+    angle = roll + rng.normal(0, 0.05 if rng.random() < 0.8 else 0.3)
+    matrix = similarity(np.zeros(2), np.zeros(2), 1.0, angle)
+    stretch = math.exp(rng.normal(0, 0.04))
+    linear = matrix[:, :2] * (stretch, 1 / stretch)
+    depth = min(1.0, extent / height)
+    low = height * (0.15 + 0.5 * depth)
+    ground = np.array([rng.uniform(-0.02, 1.02) * width, rng.uniform(low, height * 1.12)])
+    lift = rng.uniform(0, extent) if CLASS_NAMES[label] == 'ball' or rng.random() < 0.05 else 0.0
+    return Layer(sprite, linear, ground - (0, lift), ground, size)
+
+
+@lru_cache(maxsize=2 * _IDENTITIES * len(CLASS_NAMES))
+def _identity(label: int, style: int, segments: int) -> objects.Shape:
+    """Return one of the shapes that stills are made of; tint() makes them all differ."""
+    return objects.build(label, style, segments)
+
+
+def _tint(rng: np.random.Generator) -> np.ndarray:
+    """Return float32[3, 3] that turns the hue and changes the strength of colours."""
+    angle = rng.normal(0, 0.5)
+    strength = rng.uniform(0.6, 1.15)
+    grey = np.full((3, 3), 1 / 3)
+    axis = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+    turn = math.cos(angle) * (np.eye(3) - grey) + math.sin(angle) * axis
+    return ((grey + strength * turn) * rng.uniform(0.8, 1.15)).astype(np.float32)
+
+
+@lru_cache(maxsize=_PLACES)
+def _place(index: int, width: int, height: int) -> np.ndarray:
+    """Return one of the places that stills are made of, uint8[h, w, 4]."""
+    rng = np.random.default_rng([index, 7])
+    view = View((width, height), height * rng.uniform(0.02, 0.5), height * rng.uniform(0.7, 1.1),
+                rng.uniform(1.2, 3.0))
+    return cv2.cvtColor(panorama(rng, view), cv2.COLOR_BGR2BGRA)
+
+
+def _ground(rng: np.random.Generator, size: Tuple[int, int]) -> np.ndarray:
+    """Return a random part of a random place, sometimes mirrored, in other colours."""
+    width, height = size
+    world = (round(width * 1.5), round(height * 1.5))
+    place = _place(int(rng.integers(_PLACES)), *world)
+    zoom = rng.uniform(0.75, 1.6)
+    reach = np.maximum(np.array(world) - np.array(size) / zoom, 0) / 2
+    source = np.array(world) / 2 + rng.uniform(-1, 1, 2) * reach
+    matrix = similarity(source, np.array(size) / 2, zoom, rng.normal(0, 0.06))
+    if rng.random() < 0.5:
+        matrix = np.array([[-1, 0], [0, 1]]) @ matrix + np.array([[0, 0, width], [0, 0, 0]])
+    ground = cv2.warpAffine(place, centred(matrix[:, :2], matrix[:, 2]), size,
+                            flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    turned = np.concatenate([_tint(rng), rng.uniform(-12, 12, (3, 1))], 1)
+    return cv2.transform(cv2.cvtColor(ground, cv2.COLOR_BGRA2BGR), turned)
+
+
+def _clutter(rng: np.random.Generator, image: np.ndarray) -> None:
+    """Scatter flat shapes that are none of the classes, so that shape alone is no proof."""
+    height, width = image.shape[:2]
+    for _ in range(int(rng.integers(0, 8)) if rng.random() < 0.5 else 0):
+        paint = rng.uniform(20, 235, 3).tolist()
+        centre = rng.uniform((0, 0), (width, height))
+        points = centre + rng.normal(0, rng.uniform(0.02, 0.12) * height, (4, 2))
+        if rng.random() < 0.5:
+            cv2.fillConvexPoly(image, cv2.convexHull(points.astype(np.int32)), paint, cv2.LINE_AA)
+        else:
+            cv2.polylines(image, [points.astype(np.int32)], False, paint,
+                          int(rng.integers(1, 4)), cv2.LINE_AA)
