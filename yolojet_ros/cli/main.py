@@ -1,0 +1,78 @@
+"""The command line of yolojet: one subcommand a module, imported only to be run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import List, Optional
+
+from yolojet_ros import __version__
+from yolojet_ros.core.errors import UserError
+
+# Each is a module beside this one with add_parser(subparsers), which sets `run`
+# to a function from the parsed arguments to an exit code. These modules import
+# only the standard library at their top, so that help needs no environment.
+COMMANDS = ('demo', 'bench', 'test', 'model', 'engine', 'track', 'gpu-check')
+
+DESCRIPTION = """\
+YOLOv8 detection and tracking for ROS 2.
+
+The first start prepares what is needed, in about a minute: on a machine without
+ROS 2 a real rclpy and Fast DDS in a virtual environment of this folder, on a
+sourced ROS 2 only the Python packages that it lacks.
+"""
+
+EPILOG = """\
+start here:
+  ./yolojet demo                    synthetic camera -> detector -> tracks, 10 s, with a video
+  ./yolojet demo --source 0         the same with your camera
+  ./yolojet test                    every test
+
+as a ROS 2 package:
+  colcon build --packages-select yolojet_ros
+  ros2 launch yolojet_ros detect.launch.py image_topic:=/camera/image_raw
+
+exit codes: 0 success, 1 the run did not reach its aim, 2 wrong input, 130 interrupted
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all subcommands."""
+    parser = argparse.ArgumentParser(
+        prog='yolojet', description=DESCRIPTION, epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--version', action='version', version=f'yolojet_ros {__version__}')
+    subparsers = parser.add_subparsers(
+        title='commands', dest='command', metavar='COMMAND', required=True)
+    for command in COMMANDS:
+        name = 'yolojet_ros.cli.' + command.replace('-', '_')
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise
+            continue
+        module.add_parser(subparsers)
+    return parser
+
+
+def main(args: Optional[List[str]] = None) -> int:
+    """
+    Run one command and return its exit code.
+
+    :param args: the arguments; None takes those of the process.
+    """
+    parser = make_parser()
+    arguments, rest = parser.parse_known_args(args)
+    if 'rest' in arguments:
+        arguments.rest = rest
+    elif rest:
+        parser.error(f'unrecognized arguments: {" ".join(rest)}')
+    try:
+        return arguments.run(arguments)
+    except UserError as error:
+        print(f'yolojet: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
