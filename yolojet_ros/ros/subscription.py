@@ -55,13 +55,18 @@ def _topic(node: Node, compressed: bool) -> str:
 def _incompatible_text(node: Node, topic: str, event: Any) -> str:
     ours = [_describe(info.qos_profile) for info in node.get_subscriptions_info_by_topic(topic)
             if info.node_name == node.get_name()]
-    theirs = [f'{info.node_name} offers {_describe(info.qos_profile)}'
+    theirs = [f'{_name(info)} offers {_describe(info.qos_profile)}'
               for info in node.get_publishers_info_by_topic(topic)]
     policy = getattr(event.last_policy_kind, 'name', event.last_policy_kind)
     return (
         f'no images from a publisher of {topic}: incompatible QoS ({policy}); '
         f'{node.get_name()} requests {"; ".join(ours) or "?"}, {"; ".join(theirs) or "?"}; '
         f'change the publisher, or set qos_overrides.{topic}.subscription.reliability')
+
+
+def _name(info: Any) -> str:
+    # A publisher that was just discovered has no node name yet.
+    return 'a publisher' if 'UNKNOWN' in info.node_name else info.node_name
 
 
 def _describe(profile: QoSProfile) -> str:

@@ -1,0 +1,142 @@
+"""Transitions of the detector, bad models, simulated time, and how it ends."""
+
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from models import raw_output, write_model
+from ros_peers import NodeProcess, Peer
+from rosgraph_msgs.msg import Clock
+
+_MODULE = 'yolojet_ros.nodes.detector_node'
+_SIZE = (320, 192)
+
+
+@pytest.fixture
+def model(tmp_path):
+    return write_model(tmp_path / 'model.onnx', raw_output([[160, 96, 80, 60]], [[0.95, 0, 0]],
+                                                           _SIZE))
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Return a function that starts a detector and returns (process, peer)."""
+    started = []
+
+    def function(**parameters):
+        process = NodeProcess(_MODULE, tmp_path / 'log', parameters)
+        peer = Peer()
+        started.append((process, peer))
+        return process, peer
+    yield function
+    for process, peer in started:
+        peer.close()
+        assert process.stop() == 0, process.output
+
+
+def test_every_transition(start, model):
+    process, peer = start(model=str(model))
+    assert peer.state() == 'unconfigured'
+    assert peer.change_state('configure') and peer.state() == 'inactive'
+    assert peer.change_state('activate') and peer.state() == 'active'
+    peer.wait_for_subscriber()
+    assert len(peer.detect().detections) == 1
+    assert peer.change_state('deactivate') and peer.state() == 'inactive'
+    peer.results.clear()
+    peer.send()
+    peer.executor.spin_once(timeout_sec=0.3)
+    assert peer.results == []
+    assert peer.change_state('cleanup') and peer.state() == 'unconfigured'
+    assert peer.change_state('configure')
+    assert peer.change_state('inactive_shutdown') and peer.state() == 'finalized'
+    assert process.alive()
+
+
+def test_fixed_parameters_are_free_again_after_cleanup(start, model, tmp_path):
+    process, peer = start(model=str(tmp_path / 'missing.onnx'))
+    assert not peer.change_state('configure') and peer.state() == 'unconfigured'
+    process.wait_for_output('no model file')
+    peer.spin_until(lambda: 'missing.onnx' in peer.status()[0].message)
+    assert peer.status()[0].level == b'\2'
+    assert not peer.describe('model')[0].read_only
+    assert peer.set_parameters(model=str(model)) == ''
+    assert peer.change_state('configure')
+    assert peer.describe('model')[0].read_only
+    assert peer.set_parameters(model='other.onnx')
+    assert peer.change_state('cleanup')
+    assert not peer.describe('model')[0].read_only
+    assert peer.set_parameters(backend='cpu') == (
+        'backend is "cpu"; it must be one of auto, tensorrt, onnxruntime')
+
+
+@pytest.mark.parametrize('damage,words', [
+    (lambda path: path.write_bytes(b'GIF89a'), 'is not an ONNX file'),
+    (lambda path: path.write_bytes(path.read_bytes()[:500]), 'is not an ONNX file'),
+    (lambda path: write_model(path, np.zeros((1, 10), np.float32)), 'output of shape'),
+    (lambda path: write_model(path, raw_output([], [], _SIZE), names=['a']), 'names 1 classes'),
+])
+def test_a_bad_model_fails_to_configure_and_a_good_one_then_works(start, model, damage, words):
+    good = model.read_bytes()
+    damage(model)
+    process, peer = start(model=str(model))
+    assert not peer.change_state('configure')
+    process.wait_for_output('cannot configure')
+    line = next(text for text in process.output.splitlines() if 'cannot configure' in text)
+    assert words in line
+    model.write_bytes(good)
+    assert peer.change_state('configure') and peer.change_state('activate')
+    peer.wait_for_subscriber()
+    assert len(peer.detect().detections) == 1
+
+
+def test_unknown_classes_fail_to_configure(start, model):
+    process, peer = start(model=str(model), classes=['dog'])
+    assert not peer.change_state('configure')
+    process.wait_for_output('classes names "dog"')
+
+
+def test_fifty_rounds_leave_no_memory_and_no_thread(start, model):
+    process, peer = start(model=str(model))
+
+    def rounds(count):
+        for _ in range(count):
+            for transition in ('configure', 'activate', 'deactivate', 'cleanup'):
+                assert peer.change_state(transition)
+        return process.memory(), process.threads()
+    memory, threads = rounds(10)  # libraries and pools fill up first
+    after, threads_after = rounds(50)
+    assert threads_after == threads
+    assert after - memory < 3, f'{memory:.1f} -> {after:.1f} MiB'
+
+
+def test_simulated_time_is_the_clock_of_ages(start, model):
+    process, peer = start(model=str(model), autostart=True, use_sim_time=True)
+    clock = peer.node.create_publisher(Clock, '/clock', 1)
+    peer.wait_for_subscriber()
+    peer.spin_until(lambda: clock.get_subscription_count())
+
+    now = Clock()
+    now.clock.sec, now.clock.nanosec = 100, 500_000_000
+    for _ in range(5):
+        clock.publish(now)
+        time.sleep(0.05)
+        peer.detect(stamp=100.25)
+    _, values = peer.status(lambda values: 'age_ms_p99' in values)
+    assert float(values['age_ms_p50']) == pytest.approx(250, abs=1)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_cleanly_in_the_middle_of_work(model, tmp_path, number):
+    process = NodeProcess(_MODULE, tmp_path / 'log', {'model': str(model), 'autostart': True})
+    peer = Peer()
+    try:
+        peer.wait_for_subscriber()
+        peer.detect()
+        for _ in range(20):
+            peer.send(np.zeros((720, 1280, 3), np.uint8))
+        assert process.stop(number) == 0, process.output
+        assert 'Traceback' not in process.output
+    finally:
+        peer.close()
