@@ -14,6 +14,8 @@ Size = Tuple[int, int]
 _NOISE_SIGMA = 36.0
 _NOISE_SHIFTS = 61
 _LIGHT_REDUCTION = 16
+# The shade of the floor is kept at this fraction of the image's size: it is soft anyway.
+SHADE_REDUCTION = 4
 
 
 class CameraMotion:
@@ -73,7 +75,7 @@ class Illumination:
     """
 
     def __init__(self, rng: np.random.Generator, size: Size, depth: float):
-        self._size = size
+        self._shade_size = (-(-size[0] // SHADE_REDUCTION), -(-size[1] // SHADE_REDUCTION))
         self._small = (max(2, size[0] // _LIGHT_REDUCTION), max(2, size[1] // _LIGHT_REDUCTION))
         x = np.linspace(-1, 1, self._small[0], dtype=np.float32)
         y = np.linspace(-1, 1, self._small[1], dtype=np.float32)[:, None]
@@ -82,14 +84,13 @@ class Illumination:
         self._waves = rng.uniform((-1.5, -1.5, -0.35, 0), (1.5, 1.5, 0.35, 2 * math.pi), (4, 4))
         self._depth = depth
 
-    def apply(self, image: np.ndarray, time: float) -> None:
-        """Shade the image in place as at `time` seconds."""
+    def shade(self, time: float) -> np.ndarray:
+        """Return uint8, the light at `time` seconds (255 is full) at a quarter of the size."""
         shade = np.zeros(self._vignette.shape, np.float32)
         for x, y, speed, phase in self._waves.tolist():
             shade += np.sin(self._x * (2.5 * x) + (self._y * (2.5 * y) + (speed * time + phase)))
         level = self._vignette * (1 - self._depth * (0.25 + 0.125 * shade))
-        mask = cv2.resize(cv2.convertScaleAbs(level, alpha=255), self._size)
-        cv2.multiply(image, cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR), image, 1 / 255)
+        return cv2.resize(cv2.convertScaleAbs(level, alpha=255), self._shade_size)
 
 
 @lru_cache(maxsize=8)

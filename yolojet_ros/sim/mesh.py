@@ -68,10 +68,15 @@ class Model:
         # Little light reaches what is close to the ground.
         open_sky = 0.74 + 0.26 * np.clip(self._quads[..., 1].mean(1) / 0.35, 0, 1)
         self._colors = np.concatenate([part.colors for part in parts]) * open_sky[:, None]
-        self._textures: List[Optional[List[np.ndarray]]] = []
+        textures: List[Optional[np.ndarray]] = []
         for part, count in zip(parts, counts):
-            self._textures += [None if texture is None else _pyramid(texture)
-                               for texture in part.textures] or [None] * count
+            textures += list(part.textures) or [None] * count
+        self._holes = [texture is not None and texture.shape[2] == 4 for texture in textures]
+        # One pyramid for a texture that several facets share.
+        pyramids = {id(texture): _pyramid(texture if texture.shape[2] == 4 else cv2.cvtColor(
+            texture, cv2.COLOR_BGR2BGRA)) for texture in textures if texture is not None}
+        self._textures = [None if texture is None else pyramids[id(texture)]
+                          for texture in textures]
         points = self._quads.reshape(-1, 3)
         self.height = float(points[:, 1].max())
         self.radius = float(np.hypot(points[:, 0], points[:, 2]).max())
@@ -109,7 +114,8 @@ class Model:
                 cv2.fillConvexPoly(image, corners, color, cv2.LINE_8, _SHIFT)
             else:
                 _paint_texture(image, flat[position], self._textures[index],
-                               float(diffuse[position]), float(highlight[position]))
+                               self._holes[index], float(diffuse[position]),
+                               float(highlight[position]))
         small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         return small, -low / _OVERSAMPLING
 
@@ -193,7 +199,7 @@ def _shade(normals: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     return 0.36 + 0.24 * sky + 0.58 * lambert, shine ** 4 + 0.12 * shine
 
 
-def _paint_texture(image: np.ndarray, corners: np.ndarray, levels: List[np.ndarray],
+def _paint_texture(image: np.ndarray, corners: np.ndarray, levels: List[np.ndarray], holes: bool,
                    diffuse: float, highlight: float) -> None:
     low = np.floor(corners.min(0)).astype(int)
     width, height = (np.ceil(corners.max(0)).astype(int) + 1 - low).tolist()
@@ -202,21 +208,20 @@ def _paint_texture(image: np.ndarray, corners: np.ndarray, levels: List[np.ndarr
     level = 0
     while level + 1 < len(levels) and max(levels[level].shape[:2]) > 1.5 * extent:
         level += 1
-    texture = levels[level]
-    rows, columns = texture.shape[:2]
+    shaded = cv2.multiply(levels[level], (diffuse, diffuse, diffuse, 1.0))
+    if highlight > 1:
+        shaded = cv2.add(shaded, (highlight, highlight, highlight, 0.0))
+    rows, columns = shaded.shape[:2]
     source = np.array([[-.5, -.5], [columns - .5, -.5], [columns - .5, rows - .5]], np.float32)
     matrix = cv2.getAffineTransform(source, local[:3] - np.float32(0.5))
-    warped = cv2.warpAffine(texture, matrix, (width, height), flags=cv2.INTER_LINEAR,
+    warped = cv2.warpAffine(shaded, matrix, (width, height), flags=cv2.INTER_LINEAR,
                             borderMode=cv2.BORDER_REPLICATE)
     mask = np.zeros((height, width), np.uint8)
     cv2.fillConvexPoly(mask, np.rint(local * (1 << _SHIFT)).astype(np.int32), 255,
                        cv2.LINE_8, _SHIFT)
-    if texture.shape[2] == 4:
+    if holes:
         cv2.bitwise_and(mask, cv2.compare(cv2.extractChannel(warped, 3), 127, cv2.CMP_GT), mask)
-        warped = cv2.cvtColor(warped, cv2.COLOR_BGRA2BGR)
-    shaded = cv2.convertScaleAbs(warped, alpha=diffuse, beta=highlight)
-    target = image[low[1]:low[1] + height, low[0]:low[0] + width]
-    cv2.copyTo(cv2.cvtColor(shaded, cv2.COLOR_BGR2BGRA), mask, target)
+    cv2.copyTo(warped, mask, image[low[1]:low[1] + height, low[0]:low[0] + width])
 
 
 def box(size: Sequence[float], centre: Sequence[float], color: Color, gloss: float = 0.1,

@@ -14,13 +14,13 @@ from yolojet_ros.sim import objects
 from yolojet_ros.sim.background import panorama, View
 from yolojet_ros.sim.camera import CameraMotion, Illumination, relative, Sensor
 from yolojet_ros.sim.frame import CLASS_NAMES, frame_of, SceneFrame
-from yolojet_ros.sim.sprites import centred, Layer, measure_visibility, SpriteCache
+from yolojet_ros.sim.sprites import centred, compose, Layer, measure_visibility, SpriteCache
 from yolojet_ros.sim.stills import sample
 
 __all__ = ['CLASS_NAMES', 'Scene', 'SceneFrame', 'sample']
 
 _EYE_METRES = 2.2
-_NEAR, _FAR = 3.1, 13.0
+_NEAR, _FAR = 3.0, 9.0
 _WORLD_MARGIN = 0.18
 _HORIZON = 0.17
 _PLACES = 3
@@ -56,13 +56,13 @@ class Scene:
     :param camera_motion: False keeps the camera still (`warp` is then the identity).
     :param occluders: pillars in the foreground that objects pass behind.
     :param place_seconds: how long the background stays before it fades into another.
-    :raises UserError: if a size, the rate or a count is out of range.
+    :raises UserError: if an argument is out of range.
     """
 
     def __init__(self, width: int = 640, height: int = 384, seed: int = 0, rate: float = 30.0,
                  object_count: int = 12, camera_motion: bool = True, occluders: int = 0,
                  place_seconds: float = 20.0):
-        _check(width, height, rate, object_count, occluders, place_seconds)
+        _check(width, height, seed, rate, object_count, occluders, place_seconds)
         rng = np.random.default_rng(seed)
         self._rng = rng
         self._size = (width, height)
@@ -112,13 +112,10 @@ class Scene:
         self._matrix = matrix
         image = self._paint_ground(matrix, time)
         order = np.argsort(self._position[:, 1], kind='stable').tolist()
-        front = [self._layer(index, matrix, time) for index in order]
+        zoom = math.hypot(matrix[0, 0], matrix[1, 0])
+        front = [self._layer(index, matrix, zoom, time) for index in order]
         visibility = measure_visibility(front, self._hidden)
-        for layer in front:
-            layer.cast_shadow(image)
-        for layer in reversed(front):
-            layer.paint(image)
-        self._illumination.apply(image, time)
+        compose(image, front, self._illumination.shade(time))
         self._expose(image, time)
         actors = [self._actors[index] for index in order]
         kept = [place for place, actor in enumerate(actors)
@@ -135,7 +132,7 @@ class Scene:
         for key, label in enumerate(labels.tolist()):
             kind = CLASS_NAMES[label]
             shape = objects.build(label, int(self._rng.integers(1 << 31)), segments)
-            speed, spin, phase = self._rng.uniform((0.5, -0.9, 0), (1.6, 0.9, 2 * math.pi))
+            speed, spin, phase = self._rng.uniform((0.5, -0.6, 0), (1.5, 0.6, 2 * math.pi))
             bounce = self._rng.uniform(0.15, 0.8) if kind == 'ball' else 0.0
             actors.append(_Actor(key, label, shape, float(speed),
                                  0.0 if kind == 'robot' else float(spin), bounce, float(phase)))
@@ -197,7 +194,7 @@ class Scene:
         return cv2.warpAffine(self._places[place], centred(matrix[:, :2], matrix[:, 2]),
                               self._size, target, cv2.INTER_LINEAR, cv2.BORDER_REFLECT_101)
 
-    def _layer(self, index: int, matrix: np.ndarray, time: float) -> Layer:
+    def _layer(self, index: int, matrix: np.ndarray, zoom: float, time: float) -> Layer:
         actor = self._actors[index]
         across, away = self._position[index].tolist()
         scale = self._view.focal / away
@@ -209,24 +206,25 @@ class Scene:
         spinning = actor.phase + actor.spin * time
         yaw = spinning if actor.spin else float(self._heading[index])
         elevation = math.atan2(_EYE_METRES - 0.4, away)
-        zoom = math.sqrt(abs(np.linalg.det(linear)))
         sprite = self._sprites.view(actor.key, actor.shape, yaw, elevation, scale * zoom)
         return Layer(sprite, linear * (scale / sprite.scale), ground + linear @ (0, -lift),
                      ground, self._size)
 
     def _expose(self, image: np.ndarray, time: float) -> None:
         """Let exposure wander, focus hunt now and then, and the gain raise the noise."""
-        gain = 1.08 + 0.16 * math.sin(0.45 * time + self._mood[0])
+        gain = 1.18 + 0.16 * math.sin(0.45 * time + self._mood[0])
         hunting = max(0.0, math.sin(0.31 * time + self._mood[1]) - 0.8) * 5
         noise = 2.5 + 1.5 * math.sin(0.23 * time + self._mood[2])
         self._sensor.expose(image, gain, noise, hunting * self._size[1] / 600)
 
 
-def _check(width: int, height: int, rate: float, count: int, pillars: int,
+def _check(width: int, height: int, seed: int, rate: float, count: int, pillars: int,
            seconds: float) -> None:
     if not (320 <= width <= 1920 and 192 <= height <= 1080):
         raise UserError(f'a scene of {width}x{height} pixels was asked for; '
                         'choose 320x192 to 1920x1080')
+    if seed < 0:
+        raise UserError(f'a scene with seed {seed} was asked for; choose 0 or above')
     if not 0 < rate <= 1000:
         raise UserError(f'a scene at {rate} frames per second was asked for; choose above 0 '
                         'and up to 1000')

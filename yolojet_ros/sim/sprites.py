@@ -9,11 +9,13 @@ from typing import Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
+from yolojet_ros.sim.camera import SHADE_REDUCTION
 from yolojet_ros.sim.objects import Shape
 
-YAW_STEPS = 72
-_ELEVATION_STEP = math.radians(3)
-SHADOW_REDUCTION = 4
+YAW_STEPS = 60
+_ELEVATION_STEP = math.radians(5)
+# Views are rendered at powers of this factor and reduced when painted.
+_SCALE_STEP = math.sqrt(2)
 _SHADOW_STRENGTH = 0.55
 _HALF = np.array([0.5, 0.5])
 _UNIT = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
@@ -34,20 +36,20 @@ class Sprite:
         self.pixels = pixels
         self.origin = np.asarray(origin, np.float64)
         self.scale = scale
-        self.mask = cv2.compare(pixels[..., 3], 127, cv2.CMP_GT)
-        self.area = cv2.countNonZero(self.mask)
-        self.outline = _outline(self.mask) - self.origin
+        mask = cv2.compare(pixels[..., 3], 127, cv2.CMP_GT)
+        self.area = cv2.countNonZero(mask)
+        self.outline = _outline(mask) - self.origin
         self.shadow: Optional[np.ndarray] = None
         self.shadow_origin = self.origin
 
     def add_shadow(self, radius: float, elevation: float) -> None:
         """Make the soft shadow of an object of `radius` metres on the ground."""
-        unit = self.scale / SHADOW_REDUCTION
+        unit = self.scale / SHADE_REDUCTION
         # A point that is y pixels above the ground darkens the ground right of and behind it.
         slant, lift = 0.5, 0.10 + 0.5 * math.sin(elevation)
         height, width = self.pixels.shape[:2]
         corners = _UNIT * (width, height) - self.origin
-        matrix = np.array([[1, -slant], [0, lift]]) / SHADOW_REDUCTION
+        matrix = np.array([[1, -slant], [0, lift]]) / SHADE_REDUCTION
         spread = np.concatenate([corners @ matrix.T, [[-radius * unit, -radius * unit],
                                                       [radius * unit, radius * unit]]])
         margin = 3 + 0.1 * unit
@@ -81,11 +83,11 @@ class SpriteCache:
     """
     The latest views of all objects.
 
-    :param capacity: number of views to keep; the least recently used go first.
+    :param capacity: bytes to keep; the least recently used views go first.
     """
 
-    def __init__(self, capacity: int = 1024):
-        self._capacity = capacity
+    def __init__(self, capacity: int = 96 << 20):
+        self._room = capacity
         self._sprites: 'OrderedDict[Tuple, Sprite]' = OrderedDict()
 
     def view(self, key: int, shape: Shape, yaw: float, elevation: float, scale: float) -> Sprite:
@@ -96,16 +98,17 @@ class SpriteCache:
         """
         step = round(yaw / (2 * math.pi) * YAW_STEPS) % YAW_STEPS
         tilt = round(elevation / _ELEVATION_STEP)
-        octave = math.ceil(math.log2(scale))
-        sprite = self._sprites.get((key, step, tilt, octave))
-        if sprite is None:
+        sprite = self._sprites.pop((key, step, tilt), None)
+        if sprite is None or not 1 <= sprite.scale / scale < 2 * _SCALE_STEP:
+            self._room += 0 if sprite is None else sprite.pixels.nbytes
+            level = math.ceil(math.log(scale, _SCALE_STEP))
             sprite = render(shape, step * 2 * math.pi / YAW_STEPS, tilt * _ELEVATION_STEP,
-                            2.0 ** octave)
-            self._sprites[key, step, tilt, octave] = sprite
-            if len(self._sprites) > self._capacity:
-                self._sprites.popitem(last=False)
-        else:
-            self._sprites.move_to_end((key, step, tilt, octave))
+                            _SCALE_STEP ** level)
+            self._room -= sprite.pixels.nbytes
+            while self._room < 0 and self._sprites:
+                _, oldest = self._sprites.popitem(last=False)
+                self._room += oldest.pixels.nbytes
+        self._sprites[key, step, tilt] = sprite
         return sprite
 
 
@@ -139,7 +142,8 @@ class Layer:
         self.region = _region(self.full_box, size)
         self.pixels: Optional[np.ndarray] = None
         self.mask: Optional[np.ndarray] = None
-        self.area = sprite.area * abs(np.linalg.det(linear))
+        self.area = sprite.area * abs(
+            linear[0, 0] * linear[1, 1] - linear[0, 1] * linear[1, 0])
         if self.region is not None:
             x, y, width, height = self.region
             matrix = centred(linear, position - linear @ sprite.origin - (x, y))
@@ -149,30 +153,41 @@ class Layer:
             if _inside(self.full_box, size):
                 self.area = cv2.countNonZero(self.mask)
 
-    def cast_shadow(self, image: np.ndarray) -> None:
-        """Darken the floor around the object."""
+    def cast_shadow(self, shade: np.ndarray) -> None:
+        """
+        Darken the floor around the object.
+
+        :param shade: uint8, light on the floor at 1 / SHADE_REDUCTION of the image's size.
+        """
         shadow, origin = self.sprite.shadow, self.sprite.shadow_origin
-        linear = self.linear * SHADOW_REDUCTION
-        corners = (_UNIT * shadow.shape[::-1] - origin) @ linear.T + self.ground
-        region = _region(np.concatenate([corners.min(0), corners.max(0)]), image.shape[1::-1])
+        ground = self.ground / SHADE_REDUCTION
+        corners = (_UNIT * shadow.shape[::-1] - origin) @ self.linear.T + ground
+        region = _region(np.concatenate([corners.min(0), corners.max(0)]), shade.shape[::-1])
         if region is None:
             return
         x, y, width, height = region
-        matrix = centred(linear, self.ground - linear @ origin - (x, y))
+        matrix = centred(self.linear, ground - self.linear @ origin - (x, y))
         factor = cv2.warpAffine(shadow, matrix, (width, height), flags=cv2.INTER_LINEAR,
                                 borderValue=255)
-        target = image[y:y + height, x:x + width]
-        cv2.multiply(target, cv2.cvtColor(factor, cv2.COLOR_GRAY2BGR), target, 1 / 255)
+        target = shade[y:y + height, x:x + width]
+        cv2.multiply(target, factor, target, 1 / 255)
 
-    def paint(self, image: np.ndarray) -> None:
-        """Paint the object over the image."""
+    def light(self, shade: np.ndarray) -> float:
+        """Return the light where the object stands, 0..1; see cast_shadow for `shade`."""
+        x, y = np.clip((self.ground / SHADE_REDUCTION).astype(int), 0,
+                       (shade.shape[1] - 1, shade.shape[0] - 1)).tolist()
+        return float(shade[y, x]) / 255
+
+    def paint(self, image: np.ndarray, light: float) -> None:
+        """Paint the object over the image, its colours times `light`."""
         if self.region is None:
             return
         x, y, width, height = self.region
         target = image[y:y + height, x:x + width]
         through = cv2.bitwise_not(cv2.extractChannel(self.pixels, 3))
         cv2.multiply(target, cv2.cvtColor(through, cv2.COLOR_GRAY2BGR), target, 1 / 255)
-        cv2.add(target, cv2.cvtColor(self.pixels, cv2.COLOR_BGRA2BGR), target)
+        cv2.addWeighted(target, 1.0, cv2.cvtColor(self.pixels, cv2.COLOR_BGRA2BGR), light, 0.0,
+                        target)
 
     def visibility(self, hidden: np.ndarray) -> float:
         """
@@ -207,6 +222,23 @@ def measure_visibility(front: Sequence[Layer], hidden: np.ndarray) -> np.ndarray
         visible[index] = layer.visibility(hidden)
         layer.hide(hidden)
     return visible
+
+
+def compose(image: np.ndarray, front: Sequence[Layer], shade: np.ndarray) -> None:
+    """
+    Paint layers with their shadows over an empty place, in place.
+
+    :param image: uint8[H, W, 3].
+    :param front: the layers, nearest first.
+    :param shade: uint8, light on the floor at 1 / SHADE_REDUCTION of the size; used up.
+    """
+    lights = [layer.light(shade) for layer in front]
+    for layer in front:
+        layer.cast_shadow(shade)
+    mask = cv2.resize(shade, image.shape[1::-1])
+    cv2.multiply(image, cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR), image, 1 / 255)
+    for layer, light in zip(reversed(front), reversed(lights)):
+        layer.paint(image, light)
 
 
 def centred(linear: np.ndarray, shift: Sequence[float]) -> np.ndarray:

@@ -9,15 +9,21 @@ from typing import List, Tuple
 import cv2
 import numpy as np
 
+from yolojet_ros.core.errors import UserError
 from yolojet_ros.sim import objects
 from yolojet_ros.sim.background import panorama, View
 from yolojet_ros.sim.camera import Illumination, Sensor, similarity
 from yolojet_ros.sim.frame import CLASS_NAMES, frame_of, SceneFrame
-from yolojet_ros.sim.sprites import centred, Layer, render
+from yolojet_ros.sim.sprites import centred, compose, Layer, render
 
 _MIN_VISIBLE = 0.4
 _MIN_PIXELS = 45
-_PLACES = 64
+_SMALLEST = 12
+# The sizes above are pixels of an image of this height.
+_REFERENCE_HEIGHT = 192
+_PLACES = 48
+_PLACE_MARGIN = 1.3
+_PLACE_HEIGHT = 384
 _IDENTITIES = 64
 
 
@@ -27,18 +33,20 @@ def sample(seed: int, width: int, height: int) -> SceneFrame:
 
     Objects that would show less than 40 % of themselves, or only a few pixels, are left out of
     the picture, so that every object in it stands in the truth. `stamp` is 0, `warp` the
-    identity, `ids` count from 0.
+    identity, `ids` count from 0. The first few hundred calls of a process also prepare what
+    later ones share, and take longer.
+
+    :raises UserError: if the seed or the size is out of range.
     """
+    if seed < 0 or min(width, height) < 32 or max(width, height) > 4096:
+        raise UserError(f'a still of {width}x{height} pixels with seed {seed} was asked for; '
+                        'choose 32 to 4096 pixels and a seed of 0 or above')
     rng = np.random.default_rng(seed)
     size = (width, height)
     image = _ground(rng, size)
     _clutter(rng, image)
     front, labels, visibility = _arrange(rng, size)
-    for layer in front:
-        layer.cast_shadow(image)
-    for layer in reversed(front):
-        layer.paint(image)
-    Illumination(rng, size, rng.uniform(0, 0.8)).apply(image, 0.0)
+    compose(image, front, Illumination(rng, size, rng.uniform(0, 0.65)).shade(0.0))
     blur = max(0.0, rng.uniform(-1.0, 1.0)) * height / 192
     noise = 10 * rng.uniform(0, 1) ** 2
     Sensor(rng, size).expose(image, rng.uniform(0.75, 1.4), noise, blur)
@@ -55,8 +63,9 @@ def _arrange(rng: np.random.Generator,
     visibility: List[float] = []
     hidden = np.zeros((height, width), np.uint8)
     crowd = int(rng.integers(0, 21) * rng.uniform(0.3, 1))
+    unit = height / _REFERENCE_HEIGHT
     largest = height * rng.uniform(0.3, 0.75)
-    extents = np.exp(rng.uniform(math.log(10), math.log(largest), crowd))
+    extents = np.exp(rng.uniform(math.log(_SMALLEST * unit), math.log(largest), crowd))
     # Mostly the larger ones are nearer and lower, as on a floor; now and then in any order.
     if rng.random() < 0.8:
         extents = np.sort(extents)[::-1]
@@ -66,7 +75,7 @@ def _arrange(rng: np.random.Generator,
         label = int(rng.integers(len(CLASS_NAMES)))
         layer = _throw(rng, label, extent, roll, elevation, size)
         visible = layer.visibility(hidden)
-        if visible < _MIN_VISIBLE or visible * layer.area < _MIN_PIXELS:
+        if visible < _MIN_VISIBLE or visible * layer.area < _MIN_PIXELS * unit ** 2:
             continue
         layer.hide(hidden)
         front.append(layer)
@@ -78,7 +87,7 @@ def _arrange(rng: np.random.Generator,
 def _throw(rng: np.random.Generator, label: int, extent: float, roll: float, elevation: float,
            size: Tuple[int, int]) -> Layer:
     """Place one object of about `extent` pixels somewhere in the image."""
-    shape = _identity(label, int(rng.integers(_IDENTITIES)), 20 if extent < 48 else 40)
+    shape = _identity(label, int(rng.integers(_IDENTITIES)), 20 if extent < 60 else 40)
     scale = extent / max(shape.height, 2 * shape.radius)
     tilt = float(np.clip(elevation + rng.normal(0, 0.06), 0.05, 0.75))
     sprite = render(shape, rng.uniform(0, 2 * math.pi), tilt, scale)
@@ -123,9 +132,11 @@ def _place(index: int, width: int, height: int) -> np.ndarray:
 def _ground(rng: np.random.Generator, size: Tuple[int, int]) -> np.ndarray:
     """Return a random part of a random place, sometimes mirrored, in other colours."""
     width, height = size
-    world = (round(width * 1.5), round(height * 1.5))
+    # Larger images enlarge the place, which bounds the memory that places take.
+    enlarge = max(1.0, height / _PLACE_HEIGHT)
+    world = tuple(round(side * _PLACE_MARGIN / enlarge) for side in size)
     place = _place(int(rng.integers(_PLACES)), *world)
-    zoom = rng.uniform(0.75, 1.6)
+    zoom = enlarge * rng.uniform(0.77, 1.6)
     reach = np.maximum(np.array(world) - np.array(size) / zoom, 0) / 2
     source = np.array(world) / 2 + rng.uniform(-1, 1, 2) * reach
     matrix = similarity(source, np.array(size) / 2, zoom, rng.normal(0, 0.06))
