@@ -1,4 +1,4 @@
-"""`yolojet model`: train, export, compress and measure detectors."""
+"""`yolojet model`: train, export, prune, quantize and measure detectors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def add_parser(subparsers) -> None:
         'model', help='train, export, compress and measure detectors',
         description='Train, export, compress and measure YOLOv8 detectors, all offline.')
     commands = group.add_subparsers(dest='model_command', required=True, metavar='COMMAND')
-    for add in (_add_info, _add_train, _add_export):
+    for add in (_add_info, _add_train, _add_export, _add_prune, _add_quantize, _add_fp16,
+                _add_evaluate):
         add(commands)
 
 
@@ -170,3 +171,141 @@ def _export(args: argparse.Namespace) -> int:
     print(f'{args.output}: {args.output.stat().st_size / 1e6:.2f} MB, differs from PyTorch '
           f'by at most {difference:.1e}')
     return 0
+
+
+def _add_prune(commands) -> None:
+    parser = commands.add_parser(
+        'prune', help='remove channels; then fine-tune with "train --weights"')
+    parser.add_argument('weights', type=Path, help='.pt file')
+    parser.add_argument('output', type=Path, help='.pt file to write')
+    goal = parser.add_mutually_exclusive_group(required=True)
+    goal.add_argument('--ratio', type=float, help='share of channels inside the bottlenecks')
+    goal.add_argument('--parameters', type=int, help='parameters that remain')
+    parser.add_argument('--criterion', choices=('bn', 'l1'), default='bn',
+                        help='importance: batch-norm scale or kernel weights (default bn)')
+    parser.add_argument('--images', type=int, default=200,
+                        help='held-out stills to measure before and after on; 0 for none')
+    parser.set_defaults(run=_prune)
+
+
+def _prune(args: argparse.Namespace) -> int:
+    require_torch()
+    import dataclasses
+
+    from yolojet_ros.model import checkpoint, report
+    from yolojet_ros.model.pruning import prune
+
+    model = checkpoint.load(args.weights)
+    pruned = dataclasses.replace(
+        model, network=prune(model.network, args.ratio, args.parameters, args.criterion),
+        state={}, recipe={**model.recipe, 'pruning': f'{args.criterion}, C2f channels'})
+    checkpoint.save(pruned, args.output)
+    print(report.compare_networks({'before': model, 'pruned': pruned}, args.images))
+    print(f'{args.output}: fine-tune it with "yolojet model train OUTPUT --weights '
+          f'{args.output}"')
+    return 0
+
+
+def _add_quantize(commands) -> None:
+    parser = commands.add_parser('quantize', help='write an INT8 model for TensorRT')
+    parser.add_argument('model', type=Path, help='FP32 .onnx file')
+    parser.add_argument('output', type=Path, help='.onnx file to write')
+    parser.add_argument('--data', default='scene',
+                        help='calibration images: a folder, a bag, or scene (default)')
+    parser.add_argument('--images', type=int, default=128, help='how many (default 128)')
+    parser.add_argument('--method', default='entropy',
+                        help='minmax, entropy (default) or percentile')
+    parser.add_argument('--keep-float', action='append', default=[], metavar='LAYER',
+                        help='leave this convolution in float; may be repeated')
+    parser.add_argument('--float-layers', type=int, default=0, metavar='N',
+                        help='leave the N most sensitive convolutions in float')
+    parser.add_argument('--sensitivity', action='store_true',
+                        help='report what each layer costs, and write nothing')
+    parser.add_argument('--fp16', action='store_true',
+                        help='type the rest FP16, at opset 19, for TensorRT 11')
+    parser.add_argument('--dynamic', action='store_true',
+                        help='scales at run time, for ONNX Runtime on CPU: TensorRT rejects it')
+    parser.add_argument('--no-cache', action='store_true', help='calibrate anew')
+    parser.set_defaults(run=_quantize)
+
+
+def _quantize(args: argparse.Namespace) -> int:
+    from yolojet_ros.model import calibration, fp16, onnx_file, quantization
+    from yolojet_ros.model.calibration_images import network_inputs
+    from yolojet_ros.model.sensitivity import layer_costs
+
+    if args.dynamic:
+        quantization.quantize_dynamic(args.model, args.output)
+        print(f'{args.output}: INT8 with scales at run time. For ONNX Runtime on a CPU only: '
+              'TensorRT has no operator whose scale is computed while it runs.')
+        return 0
+    model = onnx_file.load(args.model)
+    onnx_file.name_nodes(model)
+    quantization.check_source(model, args.model.name)
+    nodes = quantization.quantizable(model, args.keep_float)
+    inputs = network_inputs(args.data, args.images, onnx_file.card(model, args.model.name))
+    cache = None if args.no_cache else calibration.default_cache()
+    thresholds = calibration.calibrate(
+        model, sorted({node.input[0] for node in nodes}), inputs, args.method, cache)
+    keep_float = list(args.keep_float)
+    if args.sensitivity or args.float_layers:
+        costs = layer_costs(model, nodes, inputs[:16], thresholds)
+        if args.sensitivity:
+            print(f'{"score":>8} {"box px":>8}  layer quantized alone')
+            for cost in costs:
+                print(f'{cost.score:8.4f} {cost.box:8.3f}  {cost.name}')
+            return 0
+        keep_float += [cost.name for cost in costs[:args.float_layers]]
+    result = quantization.quantize(model, thresholds, args.method, keep_float)
+    if args.fp16:
+        result = fp16.to_fp16(result, args.model.name)
+        quantization.check_qdq(result)
+    onnx_file.save(result, args.output)
+    print(f'{args.output}: {len(nodes) - len(keep_float) + len(args.keep_float)} convolutions '
+          f'in INT8, calibrated on {len(inputs)} images ({args.method})')
+    return 0
+
+
+def _add_fp16(commands) -> None:
+    parser = commands.add_parser('fp16', help='write an FP16-typed model (TensorRT 11)')
+    parser.add_argument('model', type=Path, help='FP32 or Q/DQ .onnx file')
+    parser.add_argument('output', type=Path, help='.onnx file to write')
+    parser.set_defaults(run=_fp16)
+
+
+def _fp16(args: argparse.Namespace) -> int:
+    from yolojet_ros.model import fp16, onnx_file
+
+    model = onnx_file.load(args.model)
+    onnx_file.name_nodes(model)
+    onnx_file.save(fp16.to_fp16(model, args.model.name), args.output)
+    print(f'{args.output}: {args.output.stat().st_size / 1e6:.2f} MB, opset '
+          f'{onnx_file.opset(onnx_file.load(args.output))}')
+    return 0
+
+
+def _add_evaluate(commands) -> None:
+    parser = commands.add_parser('evaluate', help='measure COCO mAP, speed and size')
+    parser.add_argument('models', type=Path, nargs='+', metavar='MODEL', help='.onnx files')
+    parser.add_argument('--against', type=Path, metavar='OTHER',
+                        help='fail where a model loses more than --limit against this one')
+    parser.add_argument('--limit', type=float, default=1.0,
+                        help='points of mAP50-95 (x100) that may be lost (default 1.0)')
+    parser.add_argument('--data', nargs='+', default=['scene'], metavar='DATA',
+                        help='scene (default), or COCO_JSON IMAGE_FOLDER')
+    parser.add_argument('--images', type=int, default=500,
+                        help='stills of the scene (default 500)')
+    parser.add_argument('--threads', type=int, default=0, help='CPU threads (default: all)')
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from yolojet_ros.model import report
+
+    paths = list(dict.fromkeys([*([args.against] if args.against else []), *args.models]))
+    measured = report.measure_all(paths, args.data, args.images, args.threads)
+    print(report.table(measured))
+    print(report.details(measured))
+    if not args.against:
+        return 0
+    return report.losses_within(measured[0], measured[1:], args.limit)

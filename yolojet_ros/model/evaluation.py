@@ -6,9 +6,10 @@ import contextlib
 from dataclasses import dataclass
 import io
 from pathlib import Path
-from typing import Dict, Iterable, List, Sequence, Tuple
+from typing import Dict, Iterable, List, Sequence
 
 import numpy as np
+from tqdm import tqdm
 
 from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.errors import UserError
@@ -143,27 +144,49 @@ def low_threshold_selection(names: Sequence[str]) -> Selection:
     return FilterParams(score_threshold=0.001, iou_threshold=0.7).resolve(names)
 
 
-def measure(path: Path, images: Iterable[LabelledImage], threads: int = 0) -> Measurement:
+class Candidate:
     """
-    Run an ONNX model over labelled images as the runtime would.
+    One ONNX model under measurement.
 
     :param threads: of ONNX Runtime; 0 for all cores.
-    :raises UserError: if the model or the images cannot be used.
+    :raises UserError: if the file is no YOLOv8 detector.
     """
-    path = Path(path)
-    backend = OnnxRuntimeBackend(path, threads or None)
-    scorer = CocoScorer(backend.card.names)
-    selection = low_threshold_selection(backend.card.names)
-    network_ms = []
-    for labelled in images:
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        """Load the model."""
+        self.path = Path(path)
+        self._backend = OnnxRuntimeBackend(self.path, threads or None)
+        self.names = self._backend.card.names
+        self._selection = low_threshold_selection(self.names)
+        self._scorer = CocoScorer(self.names)
+        self._network_ms: List[float] = []
+
+    def see(self, labelled: LabelledImage) -> None:
+        """Run one image as the runtime would."""
         times = StageTimes()
         view = ImageView.from_bgr(np.ascontiguousarray(labelled.image))
-        scorer.add(labelled.boxes, labelled.classes, labelled.clear,
-                   backend.detect(view, selection, times))
-        network_ms.append(times.laps['network'])
-    backend.close()
-    accuracy = scorer.accuracy()
-    median, p90 = np.percentile(network_ms, (50, 90))
-    return Measurement(
-        path, accuracy, float(median), float(p90), path.stat().st_size / 1e6,
-        onnx_file.weight_count(onnx_file.load(path)))
+        found = self._backend.detect(view, self._selection, times)
+        self._scorer.add(labelled.boxes, labelled.classes, labelled.clear, found)
+        self._network_ms.append(times.laps['network'])
+
+    def result(self) -> Measurement:
+        """Score everything seen."""
+        accuracy = self._scorer.accuracy()
+        median, p90 = np.percentile(self._network_ms, (50, 90))
+        return Measurement(
+            self.path, accuracy, float(median), float(p90), self.path.stat().st_size / 1e6,
+            onnx_file.weight_count(onnx_file.load(self.path)))
+
+
+def measure(
+    candidates: Sequence[Candidate], images: Iterable[LabelledImage], count: int = 0,
+) -> List[Measurement]:
+    """
+    Measure models on the same images, in turns, so that load on the machine hits all alike.
+
+    :param count: how many images there are, for the progress bar; 0 if not known.
+    """
+    for labelled in tqdm(images, 'evaluate', count or None, unit='image'):
+        for candidate in candidates:
+            candidate.see(labelled)
+    return [candidate.result() for candidate in candidates]

@@ -1,0 +1,206 @@
+"""
+Explicit INT8: insert Q/DQ pairs in the one form that TensorRT 8 to 11 all accept.
+
+Symmetric, per tensor for activations and per output channel for weights; only at the
+inputs of convolutions, so that TensorRT can choose how to fuse what lies between them.
+Weights stay float and get a pair of their own, because TensorRT 8 rejects integer
+initializers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Collection, Dict, List, Mapping, Sequence, TYPE_CHECKING
+
+import numpy as np
+
+from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.files import atomic_path
+from yolojet_ros.model import onnx_file
+
+if TYPE_CHECKING:
+    import onnx
+
+_LIMIT = 127.0
+
+
+def quantizable(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> List:
+    """
+    Return the Conv nodes to quantize: all with an activation behind, but `keep_float`.
+
+    :raises UserError: if a name in `keep_float` is no convolution, or none is left.
+    """
+    convolutions = [node for node in model.graph.node if node.op_type == 'Conv']
+    unknown = sorted(set(keep_float) - {node.name for node in convolutions})
+    if unknown:
+        raise UserError(f'the model has no convolution named "{unknown[0]}" to keep in float')
+    skipped = {*onnx_file.bare_convolutions(model), *keep_float}
+    constants = onnx_file.initializers(model)
+    found = [n for n in convolutions if n.name not in skipped and n.input[1] in constants]
+    if not found:
+        raise UserError('the model has no convolution that can be quantized')
+    return found
+
+
+def check_source(model: onnx.ModelProto, source: str) -> None:
+    """Refuse models that are quantized or typed in half precision already."""
+    kinds = {node.op_type for node in model.graph.node}
+    if kinds & {'QuantizeLinear', 'DequantizeLinear', 'ConvInteger', 'QLinearConv'}:
+        raise UserError(f'{source} is quantized already; give the FP32 model')
+    if onnx_file.fixed_card(model, source).half or any(
+            t.data_type == 10 for t in model.graph.initializer):
+        raise UserError(f'{source} is an FP16 model; quantization starts from the FP32 model')
+    if onnx_file.opset(model) < 13:
+        raise UserError(
+            f'{source} has opset {onnx_file.opset(model)}; INT8 per channel needs 13 or '
+            'later, so export it again')
+
+
+def insert_qdq(
+    model: onnx.ModelProto, nodes: Sequence, thresholds: Mapping[str, float],
+) -> onnx.ModelProto:
+    """
+    Return a copy of `model` with Q/DQ pairs before `nodes`.
+
+    :param nodes: Conv nodes of `model` with constant weights.
+    :param thresholds: of each activation they read, the magnitude that becomes 127.
+    """
+    import onnx
+
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    constants = onnx_file.initializers(result)
+    writer = _PairWriter(graph)
+    chosen = {node.name for node in nodes}
+    for node in list(graph.node):
+        if node.name not in chosen:
+            continue
+        activation, weight = node.input[0], node.input[1]
+        node.input[0] = writer.pair(activation, np.float32(thresholds[activation] / _LIMIT))
+        values = onnx.numpy_helper.to_array(constants[weight])
+        peaks = np.abs(values).reshape(len(values), -1).max(1)
+        # A channel of zeros would have scale 0; any positive scale keeps it zero.
+        scales = (np.where(peaks > 0, peaks, 1.0) / _LIMIT).astype(np.float32)
+        node.input[1] = writer.pair(weight, scales)
+    _sort(graph, writer.nodes)
+    return result
+
+
+class _PairWriter:
+    """Makes one Q/DQ pair for each tensor, however many nodes read it."""
+
+    def __init__(self, graph) -> None:
+        self._graph = graph
+        self._pairs: Dict[str, str] = {}
+        self.nodes: List = []
+
+    def pair(self, tensor: str, scale: np.ndarray) -> str:
+        """Return the name of the dequantized tensor."""
+        from onnx import helper, numpy_helper
+
+        if tensor in self._pairs:
+            return self._pairs[tensor]
+        per_channel = {'axis': 0} if scale.ndim else {}
+        names = [f'{tensor}_{suffix}' for suffix in (
+            'scale', 'zero_point', 'quantized', 'dequantized')]
+        self._graph.initializer.extend((
+            numpy_helper.from_array(np.asarray(scale, np.float32), names[0]),
+            numpy_helper.from_array(np.zeros(scale.shape, np.int8), names[1])))
+        self.nodes.append(helper.make_node(
+            'QuantizeLinear', [tensor, *names[:2]], [names[2]], name=names[2], **per_channel))
+        self.nodes.append(helper.make_node(
+            'DequantizeLinear', [names[2], *names[:2]], [names[3]], name=names[3],
+            **per_channel))
+        self._pairs[tensor] = names[3]
+        return names[3]
+
+
+def _sort(graph, added: Sequence) -> None:
+    """Put each added node right before the first node that reads it."""
+    by_output = {node.output[0]: node for node in added}
+    placed, order = set(), []
+
+    def place(name: str) -> None:
+        node = by_output.get(name)
+        if node is not None and name not in placed:
+            place(node.input[0])
+            placed.add(name)
+            order.append(node)
+
+    for node in list(graph.node):
+        for name in node.input:
+            place(name)
+        order.append(node)
+    del graph.node[:]
+    graph.node.extend(order)
+
+
+def check_qdq(model: onnx.ModelProto) -> None:
+    """
+    Check that every Q and DQ is of the form that TensorRT accepts.
+
+    :raises UserError: naming the first node that is not.
+    """
+    import onnx
+    from onnx import numpy_helper, TensorProto
+
+    constants = onnx_file.initializers(model)
+    producers = {name: node for node in model.graph.node for name in node.output}
+    pairs = [n for n in model.graph.node if n.op_type in ('QuantizeLinear', 'DequantizeLinear')]
+    if not pairs:
+        raise UserError('the model has no Q/DQ pair: nothing in it is quantized')
+    typed = onnx_file.opset(model) >= 19
+    scale_types = (TensorProto.FLOAT, TensorProto.FLOAT16) if typed else (TensorProto.FLOAT,)
+    for node in pairs:
+        problem = ''
+        scale = constants.get(node.input[1]) if len(node.input) == 3 else None
+        zero = constants.get(node.input[2]) if len(node.input) == 3 else None
+        if scale is None or zero is None:
+            problem = 'has no constant scale and zero point'
+        elif scale.data_type not in scale_types or not (numpy_helper.to_array(scale) > 0).all():
+            problem = 'has a scale that is not positive FP32'
+        elif zero.data_type != TensorProto.INT8 or numpy_helper.to_array(zero).any():
+            problem = 'has a zero point that is not INT8 zero'
+        elif node.op_type == 'DequantizeLinear' and (
+                getattr(producers.get(node.input[0]), 'op_type', '') != 'QuantizeLinear'):
+            problem = 'does not follow a QuantizeLinear (an integer constant?)'
+        if problem:
+            raise UserError(
+                f'node "{node.name}" {problem}; TensorRT would reject the model, so nothing '
+                'was written')
+
+
+def quantize(
+    model: onnx.ModelProto, thresholds: Mapping[str, float], method: str,
+    keep_float: Collection[str] = (),
+) -> onnx.ModelProto:
+    """
+    Return the explicit INT8 form of a checked FP32 model.
+
+    :param thresholds: as calibration.calibrate() returns them.
+    :param method: how they were found, for the metadata.
+    :param keep_float: names of further convolutions to leave in float.
+    """
+    result = insert_qdq(model, quantizable(model, keep_float), thresholds)
+    check_qdq(result)
+    onnx_file.set_metadata(result, {'quantization': f'INT8 Q/DQ, {method}'})
+    return result
+
+
+def quantize_dynamic(source: Path, output: Path) -> None:
+    """
+    Write a model whose weights are INT8 and whose activations are scaled at run time.
+
+    For ONNX Runtime on a CPU only: TensorRT rejects it, because it has no operators whose
+    scales are computed while it runs (DynamicQuantizeLinear, ConvInteger).
+    """
+    from onnxruntime.quantization import quantize_dynamic as convert, QuantType
+
+    check_source(onnx_file.load(source), source.name)
+    with atomic_path(output) as temporary:
+        convert(str(source), str(temporary), op_types_to_quantize=['Conv'],
+                weight_type=QuantType.QUInt8)
+        model = onnx_file.load(temporary)
+        onnx_file.set_metadata(model, {'quantization': 'INT8 dynamic, CPU only'})
+        temporary.write_bytes(model.SerializeToString())
