@@ -20,8 +20,8 @@ class SceneFrame:
 
     :param image: uint8[H, W, 3], BGR.
     :param stamp: seconds since the first frame.
-    :param boxes: float32[n, 4], x1 y1 x2 y2 in pixels: the extent of the object's full
-        silhouette, hidden parts included, clipped to the image.
+    :param boxes: float32[n, 4], x1 y1 x2 y2 in pixels: the extent of the part of the object's
+        silhouette that is inside the image, what other things hide included.
     :param classes: int32[n], indices into CLASS_NAMES.
     :param ids: int64[n], one per object, kept when it leaves and returns.
     :param visibility: float32[n] in 0..1: painted pixels that nothing hides, over the full
@@ -39,12 +39,10 @@ class SceneFrame:
     warp: np.ndarray
 
 
-def frame_of(image: np.ndarray, stamp: float, full_boxes: Sequence[np.ndarray],
+def frame_of(image: np.ndarray, stamp: float, boxes: Sequence[np.ndarray],
              classes: Sequence[int], ids: Sequence[int], visibility: np.ndarray,
              warp: np.ndarray) -> SceneFrame:
-    """Return a frame whose boxes are clipped to the image."""
-    height, width = image.shape[:2]
-    boxes = np.array(full_boxes, np.float32).reshape(-1, 4)
-    np.clip(boxes, 0, np.array([width, height, width, height], np.float32), boxes)
-    return SceneFrame(image, stamp, boxes, np.array(classes, np.int32), np.array(ids, np.int64),
-                      np.asarray(visibility, np.float32), warp)
+    """Return a frame whose arrays have the promised types."""
+    return SceneFrame(
+        image, stamp, np.array(boxes, np.float32).reshape(-1, 4), np.array(classes, np.int32),
+        np.array(ids, np.int64), np.asarray(visibility, np.float32), warp)

@@ -163,7 +163,7 @@ class Ball:
         alpha = np.clip((1 - np.sqrt(squared)) * radius + 0.5, 0, 1)
         color = albedo.reshape(-1, 3) * diffuse[:, None] + (highlight * self._gloss)[:, None]
         pixels = np.empty((2 * half, 2 * half, 4), np.uint8)
-        np.minimum(color, 255, color)
+        np.minimum(color, 255, out=color)
         pixels[..., :3] = color.reshape(albedo.shape) * alpha[..., None]
         pixels[..., 3] = alpha * 255
         foot = half + radius * math.cos(elevation)

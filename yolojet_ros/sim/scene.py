@@ -121,7 +121,7 @@ class Scene:
         kept = [place for place, actor in enumerate(actors)
                 if actor.label >= 0 and visibility[place] > 0]
         kept.sort(key=lambda place: actors[place].key)
-        return frame_of(image, time, [front[place].full_box for place in kept],
+        return frame_of(image, time, [front[place].box for place in kept],
                         [actors[place].label for place in kept],
                         [actors[place].key for place in kept], visibility[kept], warp)
 

@@ -128,7 +128,8 @@ class Layer:
     :param position: where the origin of the sprite lands, in continuous image pixels.
     :param ground: the point of the floor below it, where its shadow begins.
     :param size: width and height of the image.
-    :ivar full_box: x1 y1 x2 y2 of the whole silhouette, also where it leaves the image.
+    :ivar box: x1 y1 x2 y2 of the part of the silhouette inside the image, whatever hides it;
+        empty outside the image.
     :ivar area: pixels of the whole silhouette.
     """
 
@@ -138,8 +139,8 @@ class Layer:
         self.linear = linear
         self.ground = ground
         points = sprite.outline @ linear.T + position
-        self.full_box = np.concatenate([points.min(0), points.max(0)])
-        self.region = _region(self.full_box, size)
+        self.box = np.concatenate([points.min(0), points.max(0)])
+        self.region = _region(self.box, size)
         self.pixels: Optional[np.ndarray] = None
         self.mask: Optional[np.ndarray] = None
         self.area = sprite.area * abs(
@@ -150,8 +151,11 @@ class Layer:
             self.pixels = cv2.warpAffine(sprite.pixels, matrix, (width, height),
                                          flags=cv2.INTER_LINEAR)
             self.mask = cv2.compare(cv2.extractChannel(self.pixels, 3), 127, cv2.CMP_GT)
-            if _inside(self.full_box, size):
+            if _inside(self.box, size):
                 self.area = cv2.countNonZero(self.mask)
+            else:
+                left, top, wide, high = cv2.boundingRect(self.mask)
+                self.box = np.array([x + left, y + top, x + left + wide, y + top + high], float)
 
     def cast_shadow(self, shade: np.ndarray) -> None:
         """

@@ -50,7 +50,7 @@ def sample(seed: int, width: int, height: int) -> SceneFrame:
     blur = max(0.0, rng.uniform(-1.0, 1.0)) * height / 192
     noise = 10 * rng.uniform(0, 1) ** 2
     Sensor(rng, size).expose(image, rng.uniform(0.75, 1.4), noise, blur)
-    return frame_of(image, 0.0, [layer.full_box for layer in front], labels,
+    return frame_of(image, 0.0, [layer.box for layer in front], labels,
                     range(len(labels)), np.array(visibility), np.eye(2, 3))
 
 
