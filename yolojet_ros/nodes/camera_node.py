@@ -1,0 +1,296 @@
+"""The camera: a video, a folder, a device or the synthetic scene as image topics."""
+
+from __future__ import annotations
+
+import array
+import sys
+import threading
+import time
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import cv2
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+import numpy as np
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2DArray
+
+from yolojet_ros.core.detections import Detections
+from yolojet_ros.core.errors import UserError
+from yolojet_ros.ros import parameters
+from yolojet_ros.ros.images import fill_image
+from yolojet_ros.ros.messages import detections_message
+from yolojet_ros.ros.spin import run_node, until_shutdown
+from yolojet_ros.sim.scene import CLASS_NAMES, SceneFrame
+from yolojet_ros.sources import open_source, Schedule, Source, SourceOptions
+
+_JPEG_QUALITY = 90
+_THREAD_SECONDS = 2.0  # that a device may keep us waiting at the end
+
+
+def _yuv422(luma: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a packer of BGR as YUV 4:2:2 with luma in byte `luma` of each pixel's two."""
+    def pack(image: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
+        if height % 2 or width % 2:
+            raise UserError(f'a picture of {width}x{height} has an odd side; '
+                            'YUV 4:2:2 needs even ones')
+        planar = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420)
+        chroma = planar[height:].reshape(2, height // 2, width // 2)
+        packed = np.empty((height, width, 2), np.uint8)
+        packed[..., luma] = planar[:height]
+        for offset, plane in enumerate(chroma):
+            packed[0::2, offset::2, 1 - luma] = plane
+            packed[1::2, offset::2, 1 - luma] = plane
+        return packed
+    return pack
+
+
+def _converted(code: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda image: cv2.cvtColor(image, code)
+
+
+# From uint8 BGR to the samples of an encoding of sensor_msgs/image_encodings.
+ENCODERS: Dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    'bgr8': np.ascontiguousarray,
+    'rgb8': _converted(cv2.COLOR_BGR2RGB),
+    'bgra8': _converted(cv2.COLOR_BGR2BGRA),
+    'rgba8': _converted(cv2.COLOR_BGR2RGBA),
+    'mono8': _converted(cv2.COLOR_BGR2GRAY),
+    'yuv422': _yuv422(luma=1),
+    'yuv422_yuy2': _yuv422(luma=0),
+}
+
+
+class CameraNode(Node):
+    """
+    Publish pictures at a steady rate, each stamped when it is taken.
+
+    Publishes `image_raw` (reliable, so that every subscriber fits), `camera_info`
+    with the same header, `image_raw/compressed` (JPEG), and of the synthetic scene
+    `truth`: its boxes, where the score is the visible part of the object. What
+    nobody subscribes to is not made. `/diagnostics` counts at 1 Hz.
+
+    Pictures of files and of the scene are read ahead, so that the stamp is the
+    moment of publication; those of a device are stamped when they arrive.
+
+    :raises UserError: if the source cannot be opened.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__('camera', **kwargs)
+        self._declare_parameters()
+        self.published = 0  # pictures that somebody listened to
+        self.failure: Optional[str] = None
+        self._encoding = self._choice('encoding', ENCODERS)
+        self._source = self._open_source()
+        self._schedule = Schedule(self._source.rate) if self._source.rate else None
+        self._last_report = (time.monotonic(), 0, 0)
+        self._header = Header(frame_id=self.get_parameter('frame_id').value)
+        # Made once; only what changes from frame to frame is written.
+        self._image = Image(header=self._header)
+        self._compressed = CompressedImage(
+            header=self._header, format='bgr8; jpeg compressed bgr8')
+        # All intrinsics zero: ROS's way to say that the camera is not calibrated.
+        self._camera_info = CameraInfo(header=self._header)
+        self._sent_image = False
+        qos = self._qos()
+        self._image_publisher = self.create_publisher(Image, 'image_raw', qos)
+        self._info_publisher = self.create_publisher(CameraInfo, 'camera_info', qos)
+        self._compressed_publisher = self.create_publisher(
+            CompressedImage, 'image_raw/compressed', qos)
+        self._truth_publisher = self.create_publisher(Detection2DArray, 'truth', qos)
+        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
+        self._diagnostics_timer = self.create_timer(1.0, self._publish_diagnostics)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._capture, name='capture', daemon=True)
+
+    def start(self) -> None:
+        """Begin to publish."""
+        rate = f'{self._source.rate:g} Hz' if self._source.rate else 'its own rate'
+        self.get_logger().info(
+            f'publishing {self._source.description} as {self._encoding} at {rate} '
+            f'on {self._image_publisher.topic_name}')
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the capture, give the source back and leave the graph."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(_THREAD_SECONDS)
+        if not self._thread.is_alive():
+            self._source.close()
+        # Not by the logger, which complains when the context is gone already.
+        print(f'{self.get_name()}: published {self.published} images, '
+              f'skipped {self.skipped} ticks', file=sys.stderr)
+        self.destroy_node()
+
+    @property
+    def skipped(self) -> int:
+        """Return how many moments of the schedule passed without a picture."""
+        return self._schedule.skipped if self._schedule else 0
+
+    # ---- parameters
+
+    def _declare_parameters(self) -> None:
+        # Dynamic, because the command line makes an integer of a camera's index.
+        self.declare_parameter('source', 'synthetic', ParameterDescriptor(
+            description='what to publish: synthetic; a video, an image or a folder of images; '
+                        'a camera index or /dev/videoN; the URL of a stream',
+            read_only=True, dynamic_typing=True))
+
+        def declare(name, default, description, minimum=None, maximum=None, constraints=''):
+            parameters.declare(self, name, default, description, minimum, maximum, constraints,
+                               read_only=True)
+
+        declare('rate', 0.0, 'images per second; 0 takes that of the video or device, '
+                             'and 30 for folders and the scene', 0.0, 1000.0)
+        declare('width', 0, 'pixels; 0 keeps that of the source, 640 for the scene', 0, 8192)
+        declare('height', 0, 'pixels; 0 keeps that of the source, 384 for the scene', 0, 8192)
+        declare('seed', 0, 'of the synthetic scene: the same seed shows the same film',
+                0, 2**31 - 1)
+        declare('objects', 12, 'in the synthetic scene; some are out of sight at times', 0, 200)
+        declare('frame_id', 'camera', 'of the header of every message')
+        declare('loop', True, 'start a video or folder again at its end; otherwise the node ends')
+        declare('encoding', 'bgr8', 'of image_raw', constraints='one of ' + ', '.join(ENCODERS))
+        declare('reliability', 'reliable',
+                'of the publishers; reliable fits every subscriber',
+                constraints='reliable or best_effort')
+
+    def _choice(self, name: str, choices) -> str:
+        value = self.get_parameter(name).value
+        if value not in choices:
+            raise UserError(f'{name} is {value!r}; choose one of {", ".join(choices)}')
+        return value
+
+    def _qos(self) -> QoSProfile:
+        reliability = self._choice('reliability', ('reliable', 'best_effort'))
+        return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=4,
+                          reliability=ReliabilityPolicy[reliability.upper()])
+
+    def _open_source(self) -> Source:
+        value = {name: self.get_parameter(name).value for name in (
+            'source', 'rate', 'width', 'height', 'loop', 'seed', 'objects')}
+        return open_source(value['source'], SourceOptions(
+            rate=value['rate'], size=(value['width'], value['height']), loop=value['loop'],
+            seed=value['seed'], objects=value['objects']))
+
+    # ---- capture, on a thread of its own: a device makes it wait
+
+    def _capture(self) -> None:
+        try:
+            with until_shutdown():
+                while not self._ended.is_set() and self._capture_one():
+                    pass
+        except UserError as error:
+            self.failure = str(error)
+        except Exception as error:
+            self.failure = f'unexpected {type(error).__name__}: {error}'
+            raise
+        finally:
+            if not self._ended.is_set():
+                self._log_end()
+                self.context.try_shutdown()
+
+    def _capture_one(self) -> bool:
+        """Publish one picture; return False at the end."""
+        image = self._source.read()
+        if image is None:
+            return False
+        if self._source.live:
+            arrived = time.monotonic()
+            self._header.stamp = self.get_clock().now().to_msg()
+            if self._schedule and not self._schedule.reached(arrived):
+                return True
+            messages = self._make_messages(image)
+        else:
+            messages = self._make_messages(image)
+            now = time.monotonic()
+            if self._ended.wait(max(0.0, self._schedule.next(now) - now)):
+                return False
+            self._header.stamp = self.get_clock().now().to_msg()
+        for publisher, message in messages:
+            publisher.publish(message)
+        self.published += self._sent_image
+        return True
+
+    def _make_messages(self, image: np.ndarray) -> List[Tuple[Publisher, Any]]:
+        """Return what somebody listens to; all messages share the header."""
+        messages: List[Tuple[Publisher, Any]] = []
+        if self._image_publisher.get_subscription_count():
+            fill_image(self._image, ENCODERS[self._encoding](image), self._encoding)
+            messages.append((self._image_publisher, self._image))
+        if self._compressed_publisher.get_subscription_count():
+            self._compressed.data = _jpeg(image)
+            messages.append((self._compressed_publisher, self._compressed))
+        self._sent_image = bool(messages)
+        if self._info_publisher.get_subscription_count():
+            self._camera_info.height, self._camera_info.width = image.shape[:2]
+            messages.append((self._info_publisher, self._camera_info))
+        if self._source.truth and self._truth_publisher.get_subscription_count():
+            messages.append((self._truth_publisher, detections_message(
+                self._header, _truth(self._source.truth), CLASS_NAMES)))
+        return messages
+
+    # ---- what the node says of itself
+
+    def _log_end(self) -> None:
+        if self.failure:
+            self.get_logger().error(self.failure)
+        else:
+            self.get_logger().info(f'{self._source.description} has ended')
+
+    def _publish_diagnostics(self) -> None:
+        now = time.monotonic()
+        before, published, skipped = self._last_report
+        self._last_report = (now, self.published, self.skipped)
+        rate = (self.published - published) / (now - before)
+        status = DiagnosticStatus(
+            level=DiagnosticStatus.OK, name=f'{self.get_fully_qualified_name()}: camera',
+            message=f'{rate:.1f} images/s', hardware_id=self._source.description)
+        if self.skipped > skipped:
+            status.level = DiagnosticStatus.WARN
+            status.message += f', slower than the {self._source.rate:g} asked for'
+        status.values = [KeyValue(key='published', value=str(self.published)),
+                         KeyValue(key='skipped', value=str(self.skipped)),
+                         KeyValue(key='rate', value=f'{rate:.2f}')]
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        with until_shutdown():
+            self._diagnostics_publisher.publish(message)
+
+
+def _jpeg(image: np.ndarray) -> array.array:
+    _, encoded = cv2.imencode('.jpg', image, (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))
+    data = array.array('B')
+    data.frombytes(encoded.reshape(-1))
+    return data
+
+
+def _truth(frame: SceneFrame) -> Detections:
+    """Return the ground truth as detections: the score is the visible part."""
+    return Detections(frame.boxes, frame.visibility, frame.classes, frame.ids)
+
+
+def main(args: Optional[List[str]] = None) -> int:
+    """Run the camera until it is interrupted or ends; return 1 if it failed."""
+    nodes: List[CameraNode] = []
+
+    def make() -> CameraNode:
+        nodes.append(CameraNode())
+        return nodes[0]
+
+    try:
+        run_node(make, args, CameraNode.start)
+    except UserError as error:
+        print(f'camera_node: {error}', file=sys.stderr)
+        return 1
+    return 1 if nodes and nodes[0].failure else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

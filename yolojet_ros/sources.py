@@ -1,0 +1,254 @@
+"""Where pictures come from: the synthetic scene, video files, folders, cameras, streams."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+import math
+from pathlib import Path
+import re
+from typing import Any, List, Optional, Tuple
+
+import cv2
+import numpy as np
+
+from yolojet_ros.core.errors import UserError
+from yolojet_ros.sim.scene import Scene, SceneFrame
+
+DEFAULT_RATE = 30.0
+DEFAULT_SIZE = (640, 384)
+IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """
+    How to read a source.
+
+    rate: pictures per second, 0 for the source's own
+    size: (width, height) in pixels, (0, 0) for the source's own
+    loop: start again at the end of a file or folder
+    seed, objects: of the synthetic scene
+    """
+
+    rate: float = 0.0
+    size: Tuple[int, int] = (0, 0)
+    loop: bool = True
+    seed: int = 0
+    objects: int = 12
+
+
+class Source(ABC):
+    """
+    A supplier of pictures.
+
+    rate: pictures per second that it should be read at
+    live: True where `read` waits for the device and so sets the pace itself
+    description: what it is, for a log
+    truth: the frame with the ground truth of the picture read last, or None
+    """
+
+    def __init__(self, description: str, rate: float, live: bool = False) -> None:
+        self.description = description
+        self.rate = rate
+        self.live = live
+        self.truth: Optional[SceneFrame] = None
+
+    @abstractmethod
+    def read(self) -> Optional[np.ndarray]:
+        """
+        Return the next picture, uint8[H, W, 3] BGR, or None at the end.
+
+        :raises UserError: if the source cannot be read any more.
+        """
+
+    def close(self) -> None:
+        """Give devices and files back."""
+
+
+class SceneSource(Source):
+    """The synthetic scene, with its ground truth."""
+
+    def __init__(self, options: SourceOptions) -> None:
+        rate = options.rate or DEFAULT_RATE
+        width, height = options.size if any(options.size) else DEFAULT_SIZE
+        super().__init__(f'the synthetic scene, seed {options.seed}', rate)
+        self._scene = Scene(
+            width, height, seed=options.seed, rate=rate, object_count=options.objects)
+
+    def read(self) -> Optional[np.ndarray]:
+        """Return the next picture; the scene never ends."""
+        self.truth = self._scene.read()
+        return self.truth.image
+
+
+class FolderSource(Source):
+    """The images of a folder in natural order (2 before 10), or one image again and again."""
+
+    def __init__(self, path: Path, options: SourceOptions) -> None:
+        self._files = [path] if path.is_file() else _images_in(path)
+        super().__init__(f'{path} ({len(self._files)} images)', options.rate or DEFAULT_RATE)
+        self._options = options
+        self._index = 0
+
+    def read(self) -> Optional[np.ndarray]:
+        """Return the next image."""
+        if self._index == len(self._files):
+            if not self._options.loop:
+                return None
+            self._index = 0
+        path = self._files[self._index]
+        self._index += 1
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            raise UserError(f'{path} cannot be read as an image; repair or remove it')
+        return _resized(image, self._options.size)
+
+
+class VideoSource(Source):
+    """A video file in any format that OpenCV reads."""
+
+    def __init__(self, path: Path, options: SourceOptions) -> None:
+        self._path = path
+        self._options = options
+        self._capture = self._open()
+        own_rate = self._capture.get(cv2.CAP_PROP_FPS)
+        if not (math.isfinite(own_rate) and 0 < own_rate <= 1000):
+            own_rate = DEFAULT_RATE
+        super().__init__(str(path), options.rate or own_rate)
+
+    def read(self) -> Optional[np.ndarray]:
+        """Return the next picture of the video."""
+        read, image = self._capture.read()
+        if not read and self._options.loop:
+            # Seeking to the start is not exact in every format, opening anew is.
+            self._capture.release()
+            self._capture = self._open()
+            read, image = self._capture.read()
+        return _resized(image, self._options.size) if read else None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._capture.release()
+
+    def _open(self) -> cv2.VideoCapture:
+        capture = cv2.VideoCapture(str(self._path))
+        if not (capture.isOpened() and capture.grab()):
+            raise UserError(f'{self._path} cannot be read as a video or image; expected one that '
+                            f'OpenCV {cv2.__version__} reads, such as H.264 in .mp4')
+        # The grab above proved that there is a picture; play from the first one.
+        capture.release()
+        return cv2.VideoCapture(str(self._path))
+
+
+class DeviceSource(Source):
+    """A V4L2 camera by its index or device file, or a network stream by its URL."""
+
+    def __init__(self, device: str, options: SourceOptions) -> None:
+        self._device = device
+        index = re.fullmatch(r'(?:/dev/video)?(\d+)', device)
+        if index:
+            self._capture = cv2.VideoCapture(int(index.group(1)), cv2.CAP_V4L2)
+        else:
+            self._capture = cv2.VideoCapture(device)
+        if not self._capture.isOpened():
+            present = ', '.join(sorted(map(str, Path('/dev').glob('video*')))) or 'no /dev/video*'
+            raise UserError(
+                f'camera {device} cannot be opened; there is {present}'
+                if index else f'stream {device} cannot be opened; check the URL and the network')
+        for prop, value in ((cv2.CAP_PROP_FRAME_WIDTH, options.size[0]),
+                            (cv2.CAP_PROP_FRAME_HEIGHT, options.size[1]),
+                            (cv2.CAP_PROP_FPS, options.rate), (cv2.CAP_PROP_BUFFERSIZE, 1)):
+            if value:
+                self._capture.set(prop, value)
+        super().__init__(f'camera {device}', options.rate, live=True)
+
+    def read(self) -> Optional[np.ndarray]:
+        """Wait for the next picture of the device and return it."""
+        read, image = self._capture.read()
+        if not read:
+            raise UserError(f'{self._device} delivers no more pictures; check its connection')
+        return image
+
+    def close(self) -> None:
+        """Close the device."""
+        self._capture.release()
+
+
+class Schedule:
+    """
+    A steady grid of moments that does not drift.
+
+    A moment that has passed by less than half a period is still served, at once,
+    and the next one stays on the grid; one that has passed by more is skipped and
+    counted, so that lateness never ends in a burst.
+
+    :param rate: moments per second
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._period = 1.0 / rate
+        self._due: Optional[float] = None
+        self.skipped = 0
+
+    def next(self, now: float) -> float:
+        """Return the next moment, in seconds on the clock of `now`; it may have passed."""
+        self._due = now if self._due is None else self._due + self._period
+        missed = math.floor((now - self._due) / self._period + 0.5)
+        if missed > 0:
+            self.skipped += missed
+            self._due += missed * self._period
+        return self._due
+
+    def reached(self, now: float) -> bool:
+        """
+        Return whether to serve what has arrived now, where something else sets the pace.
+
+        A quarter of a period early is in time: devices are not that exact.
+        """
+        if self._due is not None and now < self._due - self._period / 4:
+            return False
+        self._due = now + self._period if self._due is None else max(
+            self._due + self._period, now)
+        return True
+
+
+def open_source(name: Any, options: SourceOptions = SourceOptions()) -> Source:
+    """
+    Open a source of pictures.
+
+    :param name: 'synthetic'; the path of a video, an image or a folder of images; a camera's
+        index or device file; the URL of a stream
+    :raises UserError: if there is no such source or it cannot be read.
+    """
+    name = str(name)
+    if any(options.size) and not all(side > 0 for side in options.size):
+        raise UserError(f'a picture of {options.size[0]}x{options.size[1]} was asked for; give '
+                        'both width and height, or 0 for both to keep those of the source')
+    if name == 'synthetic':
+        return SceneSource(options)
+    if re.fullmatch(r'(/dev/video)?\d+', name) or '://' in name:
+        return DeviceSource(name, options)
+    path = Path(name).expanduser()
+    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+        return FolderSource(path, options)
+    if path.is_file():
+        return VideoSource(path, options)
+    raise UserError(
+        f'source {name!r} is neither a file nor a folder; expected synthetic, a video, an image, '
+        'a folder of images, a camera index such as 0, /dev/videoN, or the URL of a stream')
+
+
+def _images_in(folder: Path) -> List[Path]:
+    files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not files:
+        raise UserError(f'{folder} holds no images; expected files named '
+                        + ', '.join('*' + suffix for suffix in IMAGE_SUFFIXES))
+    return sorted(files, key=lambda path: [
+        int(part) if part.isdigit() else part for part in re.split(r'(\d+)', path.name)])
+
+
+def _resized(image: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
+    if not any(size) or image.shape[1::-1] == size:
+        return image
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
