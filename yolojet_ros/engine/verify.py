@@ -1,0 +1,206 @@
+"""Does an engine see what its model sees? Compare it with ONNX Runtime on images."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Union
+
+import numpy as np
+
+from yolojet_ros.core.boxes import iou
+from yolojet_ros.core.detections import Detections
+from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.files import atomic_path
+from yolojet_ros.core.filters import FilterParams
+from yolojet_ros.core.head import detect
+from yolojet_ros.core.letterbox import Letterbox
+from yolojet_ros.core.model_card import HeadLayout, ModelCard
+from yolojet_ros.inference.tensorrt_session import Session
+from yolojet_ros.model.calibration_images import network_inputs
+
+DEFAULT_IMAGES = 8
+# Mean error of the scores, and of the boxes in pixels, that a precision may cost.
+_TOLERANCES = {'fp32': (0.001, 0.1), 'fp16': (0.005, 0.5), 'int8': (0.03, 3.0)}
+# Share of the sure detections that must be found again.
+_LEAST_MATCHED = {'fp32': 0.99, 'fp16': 0.95, 'int8': 0.8}
+_SURE = 0.4
+_SAME_IOU = 0.5
+# Boxes of anchor points where neither side sees anything say nothing.
+_RELEVANT_SCORE = 0.05
+
+
+@dataclass(frozen=True)
+class Reference:
+    """
+    What ONNX Runtime makes of some images.
+
+    onnx_sha256: of the model
+    inputs: float32[n, 3, H, W]; outputs: float32[n, ...], its first output
+    """
+
+    onnx_sha256: str
+    inputs: np.ndarray
+    outputs: np.ndarray
+
+    @classmethod
+    def compute(cls, onnx: Union[str, Path], sha256: str, inputs: Sequence[np.ndarray]) \
+            -> Reference:
+        """
+        Run ONNX Runtime.
+
+        :raises UserError: if it is not installed.
+        """
+        from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
+        backend = OnnxRuntimeBackend(onnx)
+        try:
+            kind = np.float16 if backend.card.half else np.float32
+            outputs = [backend.run(tensor.astype(kind))[0].astype(np.float32)
+                       for tensor in inputs]
+        finally:
+            backend.close()
+        return cls(sha256, np.concatenate(inputs), np.concatenate(outputs))
+
+    @classmethod
+    def load(cls, path: Union[str, Path]) -> Reference:
+        """
+        Read results that were computed elsewhere.
+
+        :raises UserError: if the file cannot be read.
+        """
+        try:
+            with np.load(str(path), allow_pickle=False) as data:
+                return cls(str(data['onnx_sha256']), data['inputs'].astype(np.float32) / 255,
+                           data['outputs'])
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f'{path} holds no reference results ({error}); write it with '
+                '"yolojet engine reference" where ONNX Runtime is installed') from error
+
+    def save(self, path: Union[str, Path]) -> None:
+        """Write it; the images are stored as bytes, from which they came."""
+        with atomic_path(path) as temporary:
+            with open(temporary, 'wb') as file:
+                np.savez_compressed(
+                    file, onnx_sha256=self.onnx_sha256,
+                    inputs=np.rint(self.inputs * 255).astype(np.uint8), outputs=self.outputs)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """
+    An engine beside its reference.
+
+    score_error, box_error_px: mean absolute, where either side sees something
+    largest_score_error: of all
+    sure: detections of the reference with score >= 0.4; matched: share of them found again
+    passed: whether all is within what the precision may cost; cause: what is not
+    """
+
+    images: int
+    score_error: float
+    largest_score_error: float
+    box_error_px: float
+    sure: int
+    matched: float
+    passed: bool
+    cause: str = ''
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return it for the engine card."""
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """Say it in one line."""
+        return (
+            f'{"agrees" if self.passed else "DISAGREES"} with ONNX Runtime on {self.images} '
+            f'images: mean error of scores {self.score_error:.5f}, of boxes '
+            f'{self.box_error_px:.3f} px, {100 * self.matched:.1f} % of {self.sure} sure '
+            'detections found again' + (f' ({self.cause})' if self.cause else ''))
+
+
+def reference_for(
+    onnx: str, sha256: str, card: ModelCard, images: str, stored: Optional[str],
+    count: int = DEFAULT_IMAGES,
+) -> Reference:
+    """
+    Return the reference: stored, or computed on images of a folder, a bag or the scene.
+
+    :raises UserError: if it cannot be had, or belongs to another model.
+    """
+    if stored is None:
+        return Reference.compute(onnx, sha256, network_inputs(images, count, card))
+    reference = Reference.load(stored)
+    if reference.onnx_sha256 != sha256:
+        raise UserError(
+            f'{stored} holds the results of another model than {onnx}; write it again with '
+            '"yolojet engine reference"')
+    return reference
+
+
+def verify(session: Session, reference: Reference, card: ModelCard, precision: str) -> Verdict:
+    """
+    Run an engine on the reference's images and compare.
+
+    :param session: of the engine; its device current
+    :param card: of the engine
+    :param precision: sets the tolerances
+    """
+    outputs = session.run_all(reference.inputs)
+    if not np.isfinite(outputs).all():
+        return Verdict(len(outputs), float('nan'), float('nan'), float('nan'), 0, 0.0, False,
+                       'the output has values that are not finite')
+    raw = outputs.shape == reference.outputs.shape and card.layout is not HeadLayout.NMS
+    score_error, largest, box_error = (
+        compare_raw(reference.outputs, outputs, card.layout) if raw else (0.0, 0.0, 0.0))
+    sure, matched = _match(reference.outputs, outputs, card)
+    cause = _cause(precision, score_error, box_error, matched)
+    return Verdict(len(outputs), score_error, largest, box_error, sure, matched, not cause, cause)
+
+
+def compare_raw(expected: np.ndarray, found: np.ndarray, layout: HeadLayout):
+    """Return mean and largest score error, and mean box error in pixels, of raw heads."""
+    if layout is HeadLayout.TRANSPOSED:
+        expected, found = expected.transpose(0, 2, 1), found.transpose(0, 2, 1)
+    scores = np.maximum(expected[:, 4:].max(axis=1), found[:, 4:].max(axis=1))
+    relevant = scores >= _RELEVANT_SCORE
+    if not relevant.any():
+        # Nothing is seen anywhere: the surest anchor points still say whether the two agree.
+        relevant = scores >= np.sort(scores, axis=None)[-min(100, scores.size)]
+    errors = np.abs(expected - found).transpose(0, 2, 1)[relevant]
+    return float(errors[:, 4:].mean()), float(errors[:, 4:].max()), float(errors[:, :4].mean())
+
+
+def _match(expected: np.ndarray, found: np.ndarray, card: ModelCard):
+    """Return how many sure detections the reference has, and the share found again."""
+    letterbox = Letterbox.fit(card.input_size, card.input_size)
+    wanted = FilterParams(score_threshold=_SURE).resolve(card.names)
+    offered = FilterParams(score_threshold=_SURE / 2).resolve(card.names)
+    total = hits = 0
+    for before, after in zip(expected, found):
+        layout = HeadLayout.RAW if before.shape[0] == 4 + len(card.names) else card.layout
+        truth = detect(before, layout, letterbox, wanted)
+        seen = detect(after, card.layout, letterbox, offered)
+        total += len(truth)
+        hits += _found_again(truth, seen)
+    return total, hits / total if total else 1.0
+
+
+def _found_again(truth: Detections, seen: Detections) -> int:
+    if not len(truth) or not len(seen):
+        return 0
+    same = (iou(truth.boxes, seen.boxes) >= _SAME_IOU) \
+        & (truth.classes[:, None] == seen.classes[None, :])
+    return int(np.count_nonzero(same.any(axis=1)))
+
+
+def _cause(precision: str, score_error: float, box_error: float, matched: float) -> str:
+    most_score, most_box = _TOLERANCES[precision]
+    causes: List[str] = []
+    if score_error > most_score:
+        causes.append(f'scores may differ by {most_score} in {precision}')
+    if box_error > most_box:
+        causes.append(f'boxes may differ by {most_box} px in {precision}')
+    if matched < _LEAST_MATCHED[precision]:
+        causes.append(f'{100 * _LEAST_MATCHED[precision]:.0f} % must be found again')
+    return '; '.join(causes)

@@ -1,0 +1,147 @@
+"""From a plan to an installed engine: check, build, verify, measure, write the card."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Callable, Iterator, List, Optional
+
+import numpy as np
+
+from yolojet_ros.core.engine_card import EngineCard, sha256
+from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.files import atomic_path
+from yolojet_ros.engine import builder, calibration, layers, memory, model_facts, verify
+from yolojet_ros.engine.model_facts import ModelFacts
+from yolojet_ros.engine.plan import BuildPlan
+from yolojet_ros.engine.progress import Progress
+from yolojet_ros.inference.backend import BackendError
+from yolojet_ros.inference.cuda.device import Device
+from yolojet_ros.inference.tensorrt_backend import read_card
+from yolojet_ros.inference.tensorrt_network import import_tensorrt, load_plugins, Network
+from yolojet_ros.inference.tensorrt_session import Session
+from yolojet_ros.model.calibration_images import network_inputs
+
+Report = Callable[[str], None]
+_L4T = Path('/etc/nv_tegra_release')
+
+
+def build_engine(plan: BuildPlan, report: Report, warn: Report) -> EngineCard:
+    """
+    Build, verify and install an engine with its card; nothing is left behind on failure.
+
+    :param report: gets progress, one line at a time, also from another thread
+    :param warn: gets what the user should know
+    :raises UserError: in one sentence, why there is no engine.
+    """
+    facts = model_facts.read(plan.options.onnx)
+    device = Device(plan.options.device)  # before TensorRT, which crashes without a driver
+    try:
+        with _as_user_error(), device.current():
+            return _build_on(device, plan, facts, report, warn)
+    finally:
+        device.close()
+
+
+def _build_on(
+    device: Device, plan: BuildPlan, facts: ModelFacts, report: Report, warn: Report,
+) -> EngineCard:
+    trt = import_tensorrt()
+    load_plugins(plan.options.plugins)
+    memory.check(device, plan.workspace_bytes, facts.nbytes)
+    _compare_device(plan, device, warn)
+    with Progress(report) as progress:
+        calibrator, digest = _calibrator(trt, device, plan, facts, progress)
+        try:
+            built = builder.build(trt, plan, facts, progress, warn, calibrator)
+        finally:
+            if calibrator is not None:
+                calibrator.free()
+        progress.phase('verifying')
+        network = Network(built.engine, Path(plan.out).name)
+        head, card = read_card(network, facts.metadata)
+        session = Session(device, network, head)
+        try:
+            verdict = _verify(session, plan, facts, card, built.precision, warn)
+            latency = session.latency_ms()
+        finally:
+            session.close()
+        others = layers.other_precision(layers.inspect(network), built.precision)
+        seconds = progress.elapsed
+    with atomic_path(plan.out) as temporary:
+        temporary.write_bytes(built.engine)
+        result = EngineCard(
+            engine_sha256=sha256(temporary), onnx=plan.options.onnx, onnx_sha256=facts.sha256,
+            metadata=facts.metadata,
+            tensors=[{'name': tensor.name, 'input': tensor.is_input,
+                      'dtype': tensor.dtype.name, 'shape': list(tensor.shape)}
+                     for tensor in network.tensors],
+            tensorrt=trt.__version__, gpu=device.name,
+            compute_capability='.'.join(str(number) for number in device.capability),
+            driver=str(device.driver_version), l4t=l4t_release(), precision=built.precision,
+            profile=plan.profile.name, workspace_bytes=built.workspace_bytes, batch=plan.batch,
+            command=plan.options.command(), plugins=list(plan.options.plugins),
+            calibration_sha256=digest, build_seconds=round(seconds, 1),
+            built_at=datetime.now(timezone.utc).isoformat(timespec='seconds'),
+            verification=verdict, latency_ms=latency,
+            device_memory_bytes=network.device_memory, other_precision=others)
+        result.save(plan.out)
+    network.close()
+    return result
+
+
+def l4t_release(path: Path = _L4T) -> Optional[str]:
+    """Return the release of Jetson Linux, e.g. 'R35 (release), REVISION: 4.1'."""
+    try:
+        return ','.join(path.read_text().lstrip('# ').split(',')[:2])
+    except OSError:
+        return None
+
+
+def _calibrator(trt, device: Device, plan: BuildPlan, facts: ModelFacts, progress: Progress):
+    """Return (calibrator, hash of its data) where INT8 needs one and it can be had."""
+    if plan.precision != 'int8' or facts.quantized or plan.options.calibration is None \
+            or not hasattr(trt, 'IInt8EntropyCalibrator2'):
+        return None, None
+    progress.phase(f'reading {plan.options.num_calib} calibration images')
+    tensors: List[np.ndarray] = network_inputs(
+        plan.options.calibration, plan.options.num_calib, facts.card)
+    digest = calibration.data_hash(tensors)
+    cache = calibration.cache_path(plan.out, facts.sha256, digest)
+    return calibration.make_calibrator(trt, device, tensors, plan.batch, cache), digest
+
+
+def _verify(session: Session, plan: BuildPlan, facts: ModelFacts, card, precision: str,
+            warn: Report) -> dict:
+    try:
+        reference = verify.reference_for(
+            plan.options.onnx, facts.sha256, card, plan.options.verify_images,
+            plan.options.reference)
+    except UserError as error:
+        if plan.options.reference is not None:
+            raise
+        warn(f'the engine is not verified: {error}')
+        return {'skipped': str(error)}
+    verdict = verify.verify(session, reference, card, precision)
+    if not verdict.passed:
+        raise UserError(
+            f'the engine was built but {verdict.sentence()}; it is not installed. Try another '
+            '--precision, or other calibration images')
+    return verdict.as_dict()
+
+
+def _compare_device(plan: BuildPlan, device: Device, warn: Report) -> None:
+    expected = plan.profile.compute_capability
+    found = '.'.join(str(number) for number in device.capability)
+    if expected is not None and expected != found:
+        warn(f'profile {plan.profile.name} is for compute capability {expected}, and {device.name} '
+             f'has {found}: the engine will run on GPUs like this one only')
+
+
+@contextmanager
+def _as_user_error() -> Iterator[None]:
+    try:
+        yield
+    except BackendError as error:
+        raise UserError(str(error)) from error

@@ -1,0 +1,166 @@
+"""Our CUDA kernels: compiled once per architecture, cached, and described to NumPy."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import hashlib
+import os
+from pathlib import Path
+import shutil
+import subprocess
+import tempfile
+from typing import List, Optional, Tuple
+
+import numpy as np
+
+from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.files import atomic_path
+from yolojet_ros.core.filters import MAX_BOXES, MAX_ROI_POINTS, Selection
+
+FOLDER = Path(__file__).parent
+SOURCES = ('common.cuh', 'letterbox.cu', 'decode.cu', 'nms.cu')
+# The NumPy twins round after every operation: no fused multiply-add.
+NVCC_OPTIONS = ('--fmad=false', '-O3')
+NVRTC_OPTIONS = ('--fmad=false',)
+
+# Mirrors of the structs in the .cu files.
+COLUMN = np.dtype([('first', 'i4'), ('second', 'i4'), ('weight0', 'i4'), ('weight1', 'i4')])
+ROW = np.dtype([('first', 'i4'), ('second', 'i4'), ('chroma0', 'i4'), ('chroma1', 'i4'),
+                ('weight0', 'i4'), ('weight1', 'i4')])
+SOURCE = np.dtype([
+    ('data', 'u8'), ('columns', 'u8'), ('rows', 'u8'), ('step', 'i4'), ('layout', 'i4'),
+    ('pixel_bytes', 'i4'), ('offset', 'i4', 3), ('left', 'i4'), ('top', 'i4'),
+    ('width', 'i4'), ('height', 'i4')])
+GEOMETRY = np.dtype([(name, 'f4') for name in (
+    'left', 'top', 'scale_x', 'scale_y', 'width', 'height')])
+CANDIDATE_BYTES = 32
+RESULT = np.dtype([
+    ('count', 'i4'), ('candidates', 'i4'), ('unused', 'i4', 2),
+    ('boxes', 'f4', (MAX_BOXES, 4)), ('scores', 'f4', MAX_BOXES), ('labels', 'i4', MAX_BOXES)])
+
+
+def selection_dtype(classes: int) -> np.dtype:
+    """Return the struct Selection with its `classes` thresholds behind it."""
+    return np.dtype([
+        ('iou_threshold', 'f4'), ('min_size', 'f4'), ('agnostic', 'i4'), ('max_boxes', 'i4'),
+        ('corners', 'i4'), ('roi', 'f4', (MAX_ROI_POINTS, 2)), ('thresholds', 'f4', classes)])
+
+
+def fill_selection(target: np.ndarray, selection: Selection) -> None:
+    """Write `selection` into target, a 0-d array of `selection_dtype`."""
+    target['iou_threshold'] = selection.iou_threshold
+    target['min_size'] = selection.min_size
+    target['agnostic'] = selection.agnostic
+    target['max_boxes'] = selection.max_boxes
+    target['corners'] = len(selection.roi)
+    target['roi'][:len(selection.roi)] = selection.roi
+    target['thresholds'] = selection.thresholds
+
+
+def source() -> str:
+    """Return the text of all kernels as one translation unit."""
+    return '\n'.join((FOLDER / name).read_text(encoding='utf-8') for name in SOURCES)
+
+
+def cache_path(folder: Path, capability: Tuple[int, int]) -> Path:
+    """Return where the binary of these kernels for this architecture is kept."""
+    text = source() + repr((NVCC_OPTIONS, NVRTC_OPTIONS))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return folder / f'yolojet_kernels_sm{capability[0]}{capability[1]}_{digest}.cubin'
+
+
+def cubin(capability: Tuple[int, int], folder: Optional[Path] = None) -> bytes:
+    """
+    Return the kernels as a binary for one architecture, compiled on the first call.
+
+    :param capability: compute capability, e.g. (5, 3) on Jetson Nano
+    :param folder: where to cache it; None or a read-only folder uses the user's cache
+    :raises UserError: if there is no compiler, or it refuses the source.
+    """
+    home = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'yolojet'
+    folders = [home] if folder is None else [folder, home]
+    for candidate in folders:
+        path = cache_path(candidate, capability)
+        if path.is_file():
+            return path.read_bytes()
+    binary = compile_source(capability)
+    for candidate in folders:
+        try:
+            with atomic_path(cache_path(candidate, capability)) as temporary:
+                temporary.write_bytes(binary)
+            break
+        except UserError:
+            continue  # not writable: without a cache it is compiled again next time
+    return binary
+
+
+def compile_source(capability: Tuple[int, int]) -> bytes:
+    """Compile with nvcc, or with NVRTC where there is no nvcc."""
+    nvcc = find_nvcc()
+    if nvcc is not None:
+        return _nvcc(nvcc, capability)
+    nvrtc = _load_nvrtc()
+    if nvrtc is not None:
+        return _nvrtc(nvrtc, capability)
+    raise UserError(
+        'the GPU kernels must be compiled once, but neither nvcc nor NVRTC was found; install '
+        'the CUDA toolkit (on Jetson: sudo apt install cuda-nvcc-*), set CUDA_HOME, or copy '
+        f'{cache_path(Path(), capability)} from a machine that has it beside the engine')
+
+
+def find_nvcc() -> Optional[str]:
+    """Return the path of nvcc, from CUDA_HOME, PATH or the usual place."""
+    for home in (os.environ.get('CUDA_HOME'), os.environ.get('CUDA_PATH')):
+        if home and (Path(home) / 'bin' / 'nvcc').is_file():
+            return str(Path(home) / 'bin' / 'nvcc')
+    return shutil.which('nvcc') or shutil.which('nvcc', path='/usr/local/cuda/bin')
+
+
+def _nvcc(nvcc: str, capability: Tuple[int, int]) -> bytes:
+    with tempfile.TemporaryDirectory(prefix='yolojet-') as scratch:
+        text, binary = Path(scratch) / 'kernels.cu', Path(scratch) / 'kernels.cubin'
+        text.write_text(source(), encoding='utf-8')
+        command: List[str] = [
+            nvcc, '-cubin', f'-arch=sm_{capability[0]}{capability[1]}', *NVCC_OPTIONS,
+            '-o', str(binary), str(text)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if done.returncode:
+            raise UserError(
+                f'{nvcc} cannot compile the GPU kernels for sm_{capability[0]}{capability[1]}: '
+                + done.stdout.decode(errors='replace').strip()[-600:])
+        return binary.read_bytes()
+
+
+def _load_nvrtc() -> Optional[ctypes.CDLL]:
+    names = [ctypes.util.find_library('nvrtc')]
+    names += [f'libnvrtc.so{suffix}' for suffix in ('', '.13', '.12', '.11.2', '.10.2')]
+    for name in filter(None, names):
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            continue
+    return None
+
+
+def _nvrtc(library: ctypes.CDLL, capability: Tuple[int, int]) -> bytes:
+    program = ctypes.c_void_p()
+    library.nvrtcCreateProgram(
+        ctypes.byref(program), source().encode(), b'kernels.cu', 0, None, None)
+    # Before CUDA 11.1 NVRTC gives PTX only; the driver finishes it when it is loaded.
+    real = hasattr(library, 'nvrtcGetCUBIN')
+    target = f'{"sm" if real else "compute"}_{capability[0]}{capability[1]}'
+    options = [f'--gpu-architecture={target}', *NVRTC_OPTIONS]
+    array = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+    status = library.nvrtcCompileProgram(program, len(options), array)
+    what = 'ProgramLog' if status else ('CUBIN' if real else 'PTX')
+    size = ctypes.c_size_t()
+    getattr(library, f'nvrtcGet{what}Size')(program, ctypes.byref(size))
+    buffer = ctypes.create_string_buffer(size.value)
+    getattr(library, f'nvrtcGet{what}')(program, buffer)
+    library.nvrtcDestroyProgram(ctypes.byref(program))
+    if status:
+        raise UserError(
+            f'NVRTC cannot compile the GPU kernels for {target}: '
+            + buffer.value.decode(errors='replace').strip()[-600:])
+    return buffer.raw

@@ -1,0 +1,97 @@
+// Image bytes to network input in one pass: decode the encoding, bilinear resize, pad with 114,
+// normalize, HWC to CHW. Twin: core.letterbox.Letterboxer, whose cv2.resize interpolates 8-bit
+// images with 11-bit fixed-point weights; the same integers are used here. The weights come
+// from the host as tables, so that rows which no output pixel touches need not be uploaded.
+
+enum Layout { PACKED = 0, YUV422 = 1, NV12 = 2 };
+
+struct Column { int first, second, weight0, weight1; };
+
+// Staged rows of the two source rows of an output row, and of their chroma (NV12).
+struct Row { int first, second, chroma0, chroma1, weight0, weight1; };
+
+struct Source {
+    const unsigned char *data;
+    const Column *columns;
+    const Row *rows;
+    int step, layout, pixel_bytes;
+    int offset[3];  // PACKED: of R, G, B in a pixel; YUV422: of Y, U, V in a pair of pixels
+    int left, top, width, height;  // of the resized image within the network's input
+};
+
+struct Rgb { int value[3]; };
+
+__device__ inline int clamp_byte(int value) {
+    return value < 0 ? 0 : (value > 255 ? 255 : value);
+}
+
+// ITU-R BT.601 limited range in 20-bit fixed point, as OpenCV converts.
+__device__ inline Rgb from_yuv(int luma, int u, int v) {
+    int y = (luma > 16 ? luma - 16 : 0) * 1220542 + (1 << 19);
+    u -= 128;
+    v -= 128;
+    Rgb out;
+    out.value[0] = clamp_byte((y + 1673527 * v) >> 20);
+    out.value[1] = clamp_byte((y - 852492 * v - 409993 * u) >> 20);
+    out.value[2] = clamp_byte((y + 2116026 * u) >> 20);
+    return out;
+}
+
+__device__ inline Rgb read_pixel(const Source &source, int row, int chroma_row, int x) {
+    const unsigned char *line = source.data + (size_t)row * source.step;
+    if (source.layout == PACKED) {
+        const unsigned char *pixel = line + x * source.pixel_bytes;
+        Rgb out;
+        for (int c = 0; c < 3; ++c) out.value[c] = pixel[source.offset[c]];
+        return out;
+    }
+    if (source.layout == YUV422) {
+        const unsigned char *pair = line + (x >> 1) * 4;
+        return from_yuv(pair[source.offset[0] + (x & 1) * 2], pair[source.offset[1]],
+                        pair[source.offset[2]]);
+    }
+    const unsigned char *chroma = source.data + (size_t)chroma_row * source.step + (x & ~1);
+    return from_yuv(line[x], chroma[0], chroma[1]);
+}
+
+template <typename T>
+__device__ inline void letterbox(const Source *sources, T *tensor, int width, int height) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x;
+    int y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (x >= width || y >= height) return;
+    const Source source = sources[blockIdx.z];
+    int plane = width * height;
+    T *out = tensor + (size_t)blockIdx.z * 3 * plane + y * width + x;
+    int column_index = x - source.left, row_index = y - source.top;
+    bool inside = column_index >= 0 && column_index < source.width
+        && row_index >= 0 && row_index < source.height;
+    Rgb result = {{114, 114, 114}};
+    if (inside) {
+        const Column column = source.columns[column_index];
+        const Row row = source.rows[row_index];
+        Rgb p00 = read_pixel(source, row.first, row.chroma0, column.first);
+        Rgb p01 = read_pixel(source, row.first, row.chroma0, column.second);
+        Rgb p10 = read_pixel(source, row.second, row.chroma1, column.first);
+        Rgb p11 = read_pixel(source, row.second, row.chroma1, column.second);
+        for (int c = 0; c < 3; ++c) {
+            int upper = p00.value[c] * column.weight0 + p01.value[c] * column.weight1;
+            int lower = p10.value[c] * column.weight0 + p11.value[c] * column.weight1;
+            result.value[c] = (((row.weight0 * (upper >> 4)) >> 16)
+                               + ((row.weight1 * (lower >> 4)) >> 16) + 2) >> 2;
+        }
+    }
+    for (int c = 0; c < 3; ++c)
+        store(out + c * plane, (float)result.value[c] * (1.0f / 255.0f));
+}
+
+extern "C" __global__ void letterbox_f32(
+        const Source *sources, float *tensor, int width, int height) {
+    letterbox(sources, tensor, width, height);
+}
+
+#ifdef __CUDACC__
+extern "C" __global__ void letterbox_f16(
+        const Source *sources, half_bits *tensor, int width, int height) {
+    letterbox(sources, tensor, width, height);
+}
+#endif

@@ -1,0 +1,87 @@
+// Greedy non-maximum suppression of up to 4096 candidates, deterministic. Twin: core.nms.nms.
+
+// The rank of a candidate is the number of better ones; keys differ, so ranks do too.
+// blockIdx.y is the image.
+extern "C" __global__ void rank_candidates(
+        const int *counts, const uint64 *keys, const Candidate *candidates, int capacity,
+        Candidate *sorted) {
+    __shared__ uint64 tile[RANK_THREADS];
+    int image = blockIdx.y, count = counts[image];
+    int first = blockIdx.x * blockDim.x;
+    if (first >= count) return;
+    keys += (size_t)image * capacity;
+    int index = first + threadIdx.x, rank = 0;
+    uint64 own = index < count ? keys[index] : 0;
+    for (int start = 0; start < count; start += blockDim.x) {
+        int size = min((int)blockDim.x, count - start);
+        if (threadIdx.x < size) tile[threadIdx.x] = keys[start + threadIdx.x];
+        __syncthreads();
+        for (int i = 0; i < size; ++i) rank += tile[i] > own;
+        __syncthreads();
+    }
+    if (index < count && rank < MAX_CANDIDATES)
+        sorted[(size_t)image * MAX_CANDIDATES + rank] =
+            candidates[(size_t)image * capacity + index];
+}
+
+// The order of the operations is that of core.boxes.iou.
+__device__ inline float iou(const Box &a, const Box &b) {
+    float width = fminf(a.x2, b.x2) - fmaxf(a.x1, b.x1);
+    float height = fminf(a.y2, b.y2) - fmaxf(a.y1, b.y1);
+    float intersection = fmaxf(width, 0.0f) * fmaxf(height, 0.0f);
+    float area_a = (a.x2 - a.x1) * (a.y2 - a.y1), area_b = (b.x2 - b.x1) * (b.y2 - b.y1);
+    float joint = (area_a + area_b) - intersection;
+    return joint > 0.0f ? intersection / joint : 0.0f;
+}
+
+// Return the first living candidate from `start` on, or `count`.
+__device__ inline int next_alive(const volatile unsigned *alive, int start, int count) {
+    for (int word = start >> 5; word * 32 < count; ++word) {
+        unsigned bits = alive[word];
+        if (word == start >> 5) bits &= 0xffffffffu << (start & 31);
+        if (bits) return word * 32 + __ffs(bits) - 1;
+    }
+    return count;
+}
+
+// One block for an image. Every kept box strikes out all later ones that overlap it, in parallel;
+// the next box still alive is kept next. Ends the frame: the count starts from zero again.
+extern "C" __global__ void suppress(
+        int *counts, const Candidate *sorted, const Selection *selection, Result *results) {
+    __shared__ unsigned alive[MAX_CANDIDATES / 32];
+    int image = blockIdx.x, thread = threadIdx.x;
+    int total = counts[image], count = min(total, MAX_CANDIDATES);
+    sorted += (size_t)image * MAX_CANDIDATES;
+    Result *result = results + image;
+    for (int word = thread; word * 32 < count; word += blockDim.x) {
+        int left = count - word * 32;
+        alive[word] = left >= 32 ? 0xffffffffu : (1u << left) - 1;
+    }
+    __syncthreads();
+    float threshold = selection->iou_threshold;
+    int agnostic = selection->agnostic, max_boxes = selection->max_boxes, kept = 0;
+    int current = next_alive(alive, 0, count);
+    while (current < count && kept < max_boxes) {
+        const Candidate best = sorted[current];
+        if (thread == 0) {
+            result->boxes[kept] = best.box;
+            result->scores[kept] = best.score;
+            result->labels[kept] = best.label;
+        }
+        ++kept;
+        for (int i = current + 1 + thread; i < count; i += blockDim.x) {
+            if (!(alive[i >> 5] >> (i & 31) & 1)) continue;
+            const Candidate other = sorted[i];
+            if ((agnostic || other.label == best.label) && iou(best.box, other.box) > threshold)
+                atomicAnd(&alive[i >> 5], ~(1u << (i & 31)));
+        }
+        __syncthreads();
+        // A slow thread may still look while others strike out: only bits after its find change.
+        current = next_alive(alive, current + 1, count);
+    }
+    if (thread == 0) {
+        result->count = kept;
+        result->candidates = total;
+        counts[image] = 0;
+    }
+}

@@ -1,0 +1,246 @@
+"""Run a TensorRT engine with everything around it on the GPU."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import replace
+from pathlib import Path
+from typing import Deque, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+from yolojet_ros.core.detections import Detections
+from yolojet_ros.core.engine_card import EngineCard, sha256
+from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.filters import Selection
+from yolojet_ros.core.image_formats import ImageView
+from yolojet_ros.core.model_card import ModelCard
+from yolojet_ros.core.stage_times import StageTimes
+from yolojet_ros.inference.backend import Backend, BackendError
+from yolojet_ros.inference.cuda import kernels, sampling
+from yolojet_ros.inference.cuda.device import Device
+from yolojet_ros.inference.cuda.frame import Frame, Kernels, Recording
+from yolojet_ros.inference.cuda.sampling import Sampling
+from yolojet_ros.inference.tensorrt_network import (
+    import_tensorrt, load_plugins, Network, Tensor)
+
+# Geometries whose graphs are kept; a camera has one, a changed resolution brings another.
+_MAX_RECORDINGS = 8
+
+
+class _Slot:
+    """A frame's buffers, its recordings, and what it is busy with."""
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        self.recordings: OrderedDict = OrderedDict()
+        self.times: Optional[StageTimes] = None
+
+
+class TensorRTBackend(Backend):
+    """
+    TensorRT on an NVIDIA GPU: copy in, letterbox, network, decoding and NMS as one CUDA graph.
+
+    :param model: path of an engine built by `yolojet engine build`
+    :param device: index of the GPU
+    :param depth: 1, or 2 to let the copy of the next frame overlap the network of this one
+    :param zero_copy: let the letterbox read host memory instead of a copy; None does so where
+        GPU and CPU share their memory
+    :raises UserError: if the engine is missing, broken, or built for another machine.
+    :raises BackendError: if the GPU has not enough memory, or failed.
+    """
+
+    name = 'tensorrt'
+
+    def __init__(
+        self, model: Union[str, Path], device: int = 0, depth: int = 1,
+        zero_copy: Optional[bool] = None,
+    ) -> None:
+        path = Path(model)
+        if depth not in (1, 2):
+            raise UserError(f'pipeline depth is {depth}; it must be 1 or 2')
+        if not path.is_file():
+            raise UserError(
+                f'no engine at {path}; build one with "yolojet engine build --onnx MODEL.onnx '
+                f'--out {path}"')
+        engine_card = EngineCard.load(path)
+        trt = import_tensorrt()
+        self.device = Device(device)
+        self.depth = depth
+        self._slots: List[_Slot] = []
+        self._free: Deque[_Slot] = deque()
+        self._busy: Deque[_Slot] = deque()
+        self._samplings: Dict[sampling.Key, Sampling] = {}
+        self.network: Optional[Network] = None
+        self.graphs = True
+        try:
+            if engine_card is not None:
+                engine_card.check(path.name, trt.__version__, self.device.name,
+                                  self.device.capability, sha256(path))
+            self._mapped = self.device.integrated if zero_copy is None else zero_copy
+            with self.device.current():
+                self._load(path, engine_card)
+        except BaseException:
+            self.close()
+            raise
+        precision = f' {engine_card.precision}' if engine_card else ''
+        self.description = (
+            f'TensorRT {trt.__version__}{precision} on {self.device.name}, depth {depth}, '
+            f'{self.device_memory >> 20} MiB of GPU memory')
+
+    @property
+    def device_memory(self) -> int:
+        """Return the bytes of GPU memory in use for buffers and scratch memory."""
+        scratch = self.network.device_memory if self.network is not None else 0
+        return self.device.allocated + scratch * len(self._slots)
+
+    def submit(self, view: ImageView, selection: Selection, times: StageTimes) -> None:
+        self._submit([view], selection, times)
+
+    def collect(self) -> Detections:
+        return self._collect(1)[0]
+
+    def detect_batch(
+        self, views: Sequence[ImageView], selection: Selection, times: StageTimes,
+    ) -> List[Detections]:
+        """
+        Run several images in one enqueue.
+
+        :param views: at most `card.batch` images, of any sizes and encodings
+        :raises ImageError: if one of them cannot be used; none is run then.
+        :raises BackendError: if the device failed, or there are too many images.
+        """
+        if not 0 < len(views) <= self.max_batch:
+            raise BackendError(
+                f'{len(views)} images for {self.card.source}, which takes 1 to '
+                f'{self.max_batch}; build it with --batch {len(views)}')
+        self._submit(views, selection, times)
+        return self._collect(len(views))
+
+    def close(self) -> None:
+        busy, self._busy = self._busy, deque()
+        busy.clear()
+        self._free.clear()
+        slots, self._slots = self._slots, []
+        network, self.network = self.network, None
+        try:
+            with self.device.current():
+                for slot in slots:
+                    for recording in slot.recordings.values():
+                        recording.close()
+                    slot.frame.close()
+                if network is not None:
+                    network.close()
+        except BackendError:
+            pass  # closed before, or the device is lost: nothing is left to free
+        self.device.close()
+
+    def _load(self, path: Path, engine_card: Optional[EngineCard]) -> None:
+        load_plugins(engine_card.plugins if engine_card else ())
+        self.network = network = Network(path.read_bytes(), path.name)
+        self.head, self.card = read_card(network, engine_card.metadata if engine_card else {})
+        self.min_batch, self.max_batch = network.batch_range()
+        binary = kernels.cubin(self.device.capability, path.parent)
+        functions = Kernels(
+            self.device, binary, network.inputs[0].dtype, self.head.dtype)
+        for _ in range(self.depth):
+            slot = _Slot(Frame(self.device, network, self.head, self.card, self.max_batch,
+                               functions))
+            self._slots.append(slot)
+            self._free.append(slot)
+
+    def _submit(
+        self, views: Sequence[ImageView], selection: Selection, times: StageTimes,
+    ) -> None:
+        if not self._free:
+            raise BackendError(
+                f'{len(self._busy)} frames are in flight already; collect one first'
+                if self._slots else 'the engine is closed; load it again')
+        keys = []
+        ready = []
+        for view in views:
+            view_key = sampling.key(view)
+            plan = self._samplings.get(view_key)
+            if plan is None or view.data.size != plan.total_rows * plan.step:
+                view = sampling.for_kernel(view)
+                view_key = sampling.key(view)
+                if view_key not in self._samplings:
+                    self._remember(view_key, Sampling.plan(view, self.card.input_size))
+            keys.append(view_key)
+            ready.append(view)
+        slot = self._free.popleft()
+        try:
+            with self.device.current():
+                recording = self._recording(slot, tuple(keys))
+                slot.frame.select(selection)
+                recording.stage(ready)
+                slot.frame.start(recording)
+        except BaseException:
+            self._free.append(slot)
+            raise
+        times.lap('copy_in')
+        slot.times = times
+        self._busy.append(slot)
+
+    def _collect(self, images: int) -> List[Detections]:
+        if not self._busy:
+            raise BackendError('no frame is in flight; submit one first')
+        slot = self._busy.popleft()
+        try:
+            with self.device.current():
+                found = slot.frame.finish(images)
+        finally:
+            self._free.append(slot)
+        slot.times.lap('gpu')
+        return found
+
+    def _remember(self, view_key: sampling.Key, plan: Sampling) -> None:
+        if len(self._samplings) >= 4 * _MAX_RECORDINGS:
+            self._samplings.clear()
+        self._samplings[view_key] = plan
+
+    def _recording(self, slot: _Slot, keys: Tuple[sampling.Key, ...]) -> Recording:
+        """Return the recording for these geometries; the first time it is made."""
+        recording = slot.recordings.get(keys)
+        if recording is not None:
+            slot.recordings.move_to_end(keys)
+            return recording
+        while len(slot.recordings) >= _MAX_RECORDINGS:
+            slot.recordings.popitem(last=False)[1].close()
+        # An engine of a fixed batch runs whole: the first image fills the places left over.
+        places = keys + keys[:1] * (self.min_batch - len(keys))
+        plans = [self._samplings[place] for place in places]
+        recording = Recording(self.device, plans, self._mapped)
+        try:
+            self.graphs = slot.frame.record(recording) and self.graphs
+        except BaseException:
+            recording.close()
+            raise
+        slot.recordings[keys] = recording
+        return recording
+
+
+def read_card(network: Network, metadata: Mapping[str, str]) -> Tuple[Tensor, ModelCard]:
+    """
+    Return the output that is the detection head, and the model card.
+
+    :param metadata: of the ONNX file; empty if it is not known
+    :raises UserError: if this is not a YOLOv8 detection engine.
+    """
+    inputs = network.inputs
+    if len(inputs) != 1 or inputs[0].dtype.name not in ('float32', 'float16'):
+        found = ', '.join(f'{tensor.name} {tensor.dtype}' for tensor in inputs)
+        raise UserError(
+            f'{network.source} takes {found or "no input"}; one float image input of a YOLOv8 '
+            'detection model is needed')
+    refusal: Optional[UserError] = None
+    for head in network.outputs:
+        if head.dtype.name not in ('float32', 'float16'):
+            continue
+        try:
+            card = ModelCard.from_tensors(
+                network.source, metadata, inputs[0].shape, head.shape,
+                half=inputs[0].dtype.name == 'float16')
+            return head, replace(card, batch=network.batch_range()[1])
+        except UserError as error:
+            refusal = refusal or error
+    raise refusal or UserError(
+        f'{network.source} has no float output; a YOLOv8 detection engine is needed')

@@ -1,0 +1,76 @@
+"""Run an engine alone, arrays in and arrays out: for verification and measurements."""
+
+from __future__ import annotations
+
+import time
+from typing import Dict, List
+
+import numpy as np
+
+from yolojet_ros.inference.cuda.device import Buffer, Device
+from yolojet_ros.inference.cuda.graph import Graph
+from yolojet_ros.inference.tensorrt_network import Execution, Network, Tensor
+
+
+class Session:
+    """
+    One execution context with buffers for every tensor; its device must be current.
+
+    :param head: the output that is read back
+    """
+
+    def __init__(self, device: Device, network: Network, head: Tensor) -> None:
+        self._device = device
+        self.network = network
+        self.head = head
+        self.batch = network.batch_range()[1]
+        self.stream = device.stream()
+        self.execution: Execution = network.create_execution()
+        self.execution.set_batch(self.batch)
+        self._buffers: Dict[str, Buffer] = {}
+        for tensor in network.tensors:
+            count = self.batch * int(np.prod(tensor.shape[1:]))
+            buffer = device.allocate(count * tensor.dtype.itemsize)
+            self._buffers[tensor.name] = buffer
+            self.execution.bind(tensor, buffer.pointer)
+
+    def run_all(self, images: np.ndarray) -> np.ndarray:
+        """Return the head's output, float32[n, ...], for images float32[n, 3, H, W]."""
+        entry = self.network.inputs[0]
+        output = np.empty((self.batch, *self.head.shape[1:]), self.head.dtype)
+        found: List[np.ndarray] = []
+        for start in range(0, len(images), self.batch):
+            part = images[start:start + self.batch]
+            # A fixed batch that is not full repeats its last image.
+            full = part[np.minimum(np.arange(self.batch), len(part) - 1)]
+            self._device.copy_in(self._buffers[entry.name],
+                                 np.ascontiguousarray(full, entry.dtype))
+            self.execution.enqueue(self.stream.handle)
+            self.stream.synchronize()
+            self._device.copy_out(output, self._buffers[self.head.name])
+            found.append(output[:len(part)].astype(np.float32))
+        return np.concatenate(found)
+
+    def latency_ms(self, runs: int = 200) -> Dict[str, float]:
+        """Return median and p99 of one run, as launched by the runtime (CUDA graph)."""
+        for _ in range(10):
+            self.execution.enqueue(self.stream.handle)
+        self.stream.synchronize()
+        graph = Graph(self.stream.handle, lambda: self.execution.enqueue(self.stream.handle))
+        times = []
+        try:
+            for _ in range(runs):
+                start = time.perf_counter()
+                graph.launch()
+                self.stream.synchronize()
+                times.append((time.perf_counter() - start) * 1e3)
+        finally:
+            graph.close()
+        return {'median': round(float(np.median(times)), 4),
+                'p99': round(float(np.percentile(times, 99)), 4)}
+
+    def close(self) -> None:
+        """Free the buffers and the context; safe to call twice."""
+        self.execution.close()
+        for buffer in self._buffers.values():
+            buffer.free()
