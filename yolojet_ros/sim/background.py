@@ -177,7 +177,8 @@ def _grass(rng: _Rng, size: int) -> np.ndarray:
     dry = color(rng, (20, 30), (0.35, 0.6), (0.45, 0.7))
     patches = np.clip(0.25 + 0.5 * _cloudy(rng, size, size, (3, 7, 15)), 0, 0.8)[..., None]
     image = np.float32(first) * (1 - patches) + np.float32(dry) * patches
-    blades = cv2.blur(_speckle(rng, size, 1.1), (1, 3)) + 0.16 * _cloudy(rng, size, size, (40, 110))
+    blades = cv2.blur(_speckle(rng, size, 1.1), (1, 3))
+    blades += 0.16 * _cloudy(rng, size, size, (40, 110))
     if rng.random() < 0.5:
         blades += 0.07 * np.sign(np.sin(np.arange(size) * 4 * math.pi / size))[None]
     return _finish(image, blades)

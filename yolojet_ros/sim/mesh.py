@@ -67,7 +67,8 @@ class Model:
             [part.quads.reshape(-1, 3).mean(0) for part in parts], counts, axis=0)
         # Little light reaches what is close to the ground.
         open_sky = 0.74 + 0.26 * np.clip(self._quads[..., 1].mean(1) / 0.35, 0, 1)
-        self._colors = np.concatenate([part.colors for part in parts]) * open_sky[:, None]
+        self._colors = np.concatenate([part.colors for part in parts]).astype(np.float32)
+        self._colors *= open_sky[:, None]
         textures: List[Optional[np.ndarray]] = []
         for part, count in zip(parts, counts):
             textures += list(part.textures) or [None] * count
@@ -148,8 +149,9 @@ class Ball:
         normals[..., 2] = np.sqrt(np.maximum(1 - squared, 0))
         normals /= np.maximum(np.sqrt(squared), 1)[..., None]
         local = cv2.transform(normals, self._axis @ _view_matrix(yaw, elevation).T)
-        longitude = np.arctan2(local[..., 0], local[..., 2]) * (0.5 / math.pi) + 0.5
-        latitude = np.arccos(np.clip(local[..., 1], -1, 1)) * (1 / math.pi)
+        east, up, south = cv2.split(local)
+        longitude = cv2.phase(south, east) * np.float32(0.5 / math.pi)
+        latitude = cv2.phase(up, cv2.magnitude(east, south)) * np.float32(1 / math.pi)
         level = 0
         while level + 1 < len(self._texture) and len(self._texture[level]) > 2.8 * radius:
             level += 1

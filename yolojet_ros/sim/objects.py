@@ -179,10 +179,13 @@ def _sign(rng: _Rng, segments: int) -> Model:
     if rng.random() < 0.4:
         base = lathe([(0, .06), (.26, .06), (.30, .03), (.30, 0)], np.tile(stand, (3, 1)), 0.15, 0,
                      4, _SQUARE)
-    rod = lathe([(0, height), (.028, height), (.028, .06)], np.tile(post, (2, 1)), 0.5, 1,
+    rod = lathe([(0, height), (.032, height), (.032, .06)], np.tile(post, (2, 1)), 0.5, 1,
                 max(10, segments // 4))
-    sheet = panel((size, size), (0, height - 0.1 + size * 0.2, .045), front, back, 0.12, 1)
-    return Model([base, rod, sheet])
+    middle = height - 0.1 + size * 0.2
+    # The brace is what remains to be seen of the panel from the side.
+    brace = box((.06, size * 0.97, .05), (0, middle, .05), _STEEL, 0.3, 1)
+    sheet = panel((size, size), (0, middle, .09), front, back, 0.12, 1)
+    return Model([base, rod, brace, sheet])
 
 
 def _pallet(rng: _Rng, segments: int) -> Model:

@@ -18,7 +18,7 @@ _ELEVATION_STEP = math.radians(5)
 _SCALE_STEP = math.sqrt(2)
 _SHADOW_STRENGTH = 0.55
 _HALF = np.array([0.5, 0.5])
-_UNIT = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
+_UNIT = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float64)
 
 Size = Tuple[int, int]
 
@@ -254,16 +254,12 @@ def centred(linear: np.ndarray, shift: Sequence[float]) -> np.ndarray:
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    """Return the convex hull of the covered pixels, corners included."""
-    columns = np.arange(mask.shape[1])
-    rows = np.flatnonzero(mask.any(1))
-    if not len(rows):
+    """Return float64[n, 2], the corners of the pixels on the convex hull of the mask."""
+    contours = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[-2]
+    if not contours:
         return np.zeros((1, 2))
-    first = mask[rows].argmax(1)
-    last = columns[-1] - mask[rows, ::-1].argmax(1) + 1
-    points = np.concatenate([
-        np.stack([side, rows + edge], 1) for side in (first, last) for edge in (0, 1)])
-    return cv2.convexHull(points.astype(np.int32))[:, 0].astype(np.float64)
+    hull = cv2.convexHull(np.concatenate(contours))
+    return (hull + _UNIT).reshape(-1, 2).astype(np.float64)
 
 
 def _inside(box: np.ndarray, size: Size) -> bool:

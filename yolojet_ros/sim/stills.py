@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 import math
-from typing import List, Tuple
+from typing import List, NamedTuple, Tuple
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ from yolojet_ros.sim.sprites import centred, compose, Layer, render
 
 _MIN_VISIBLE = 0.4
 _MIN_PIXELS = 45
+_MIN_SIDE = 5
 _SMALLEST = 12
 # The sizes above are pixels of an image of this height.
 _REFERENCE_HEIGHT = 192
@@ -25,6 +26,7 @@ _PLACES = 48
 _PLACE_MARGIN = 1.3
 _PLACE_HEIGHT = 384
 _IDENTITIES = 64
+_PILLAR_SHARE = 0.12
 
 
 def sample(seed: int, width: int, height: int) -> SceneFrame:
@@ -45,22 +47,28 @@ def sample(seed: int, width: int, height: int) -> SceneFrame:
     size = (width, height)
     image = _ground(rng, size)
     _clutter(rng, image)
-    front, labels, visibility = _arrange(rng, size)
-    compose(image, front, Illumination(rng, size, rng.uniform(0, 0.65)).shade(0.0))
+    front, truth = _arrange(rng, size)
+    compose(image, front, Illumination(rng, size, rng.uniform(0, 0.5)).shade(0.0))
     blur = max(0.0, rng.uniform(-1.0, 1.0)) * height / 192
     noise = 10 * rng.uniform(0, 1) ** 2
-    Sensor(rng, size).expose(image, rng.uniform(0.75, 1.4), noise, blur)
-    return frame_of(image, 0.0, [layer.box for layer in front], labels,
-                    range(len(labels)), np.array(visibility), np.eye(2, 3))
+    Sensor(rng, size).expose(image, rng.uniform(0.8, 1.45), noise, blur)
+    return frame_of(image, 0.0, [item.layer.box for item in truth],
+                    [item.label for item in truth], range(len(truth)),
+                    np.array([item.visibility for item in truth]), np.eye(2, 3))
+
+
+class _Thing(NamedTuple):
+    layer: Layer
+    label: int
+    visibility: float
 
 
 def _arrange(rng: np.random.Generator,
-             size: Tuple[int, int]) -> Tuple[List[Layer], List[int], List[float]]:
-    """Return layers, nearest first, with their classes and visibility."""
+             size: Tuple[int, int]) -> Tuple[List[Layer], List[_Thing]]:
+    """Return all layers, nearest first, and those of them that are objects."""
     width, height = size
     front: List[Layer] = []
-    labels: List[int] = []
-    visibility: List[float] = []
+    truth: List[_Thing] = []
     hidden = np.zeros((height, width), np.uint8)
     crowd = int(rng.integers(0, 21) * rng.uniform(0.3, 1))
     unit = height / _REFERENCE_HEIGHT
@@ -71,23 +79,38 @@ def _arrange(rng: np.random.Generator,
         extents = np.sort(extents)[::-1]
     roll = rng.normal(0, 0.04)
     elevation = rng.uniform(0.08, 0.65)
+    if rng.random() < _PILLAR_SHARE:
+        front.append(_pillar(rng, roll, elevation, size))
+        front[0].hide(hidden)
     for extent in extents.tolist():
         label = int(rng.integers(len(CLASS_NAMES)))
         layer = _throw(rng, label, extent, roll, elevation, size)
         visible = layer.visibility(hidden)
-        if visible < _MIN_VISIBLE or visible * layer.area < _MIN_PIXELS * unit ** 2:
+        side = (layer.box[2:] - layer.box[:2]).min()
+        if (visible < _MIN_VISIBLE or visible * layer.area < _MIN_PIXELS * unit ** 2
+                or side < _MIN_SIDE * unit):
             continue
         layer.hide(hidden)
         front.append(layer)
-        labels.append(label)
-        visibility.append(visible)
-    return front, labels, visibility
+        truth.append(_Thing(layer, label, visible))
+    return front, truth
+
+
+def _pillar(rng: np.random.Generator, roll: float, elevation: float,
+            size: Tuple[int, int]) -> Layer:
+    """Place something in the foreground that is no object."""
+    width, height = size
+    sprite = render(objects.pillar(int(rng.integers(1 << 31))), rng.uniform(0, 6.3), elevation,
+                    height * rng.uniform(0.1, 0.35))
+    ground = np.array([rng.uniform(0, width), height * rng.uniform(0.6, 1.2)])
+    linear = similarity(np.zeros(2), np.zeros(2), 1.0, roll)[:, :2]
+    return Layer(sprite, linear, ground, ground, size)
 
 
 def _throw(rng: np.random.Generator, label: int, extent: float, roll: float, elevation: float,
            size: Tuple[int, int]) -> Layer:
     """Place one object of about `extent` pixels somewhere in the image."""
-    shape = _identity(label, int(rng.integers(_IDENTITIES)), 20 if extent < 60 else 40)
+    shape = _identity(label, int(rng.integers(_IDENTITIES)), 24 if size[1] <= 256 else 36)
     scale = extent / max(shape.height, 2 * shape.radius)
     tilt = float(np.clip(elevation + rng.normal(0, 0.06), 0.05, 0.75))
     sprite = render(shape, rng.uniform(0, 2 * math.pi), tilt, scale)
@@ -104,7 +127,7 @@ def _throw(rng: np.random.Generator, label: int, extent: float, roll: float, ele
     return Layer(sprite, linear, ground - (0, lift), ground, size)
 
 
-@lru_cache(maxsize=2 * _IDENTITIES * len(CLASS_NAMES))
+@lru_cache(maxsize=_IDENTITIES * len(CLASS_NAMES))
 def _identity(label: int, style: int, segments: int) -> objects.Shape:
     """Return one of the shapes that stills are made of; tint() makes them all differ."""
     return objects.build(label, style, segments)
