@@ -12,7 +12,7 @@ from torch import nn
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
-from yolojet_ros.model.yolov8 import YOLOv8
+from yolojet_ros.model.yolov8 import C2f, YOLOv8
 
 _FORMAT = 'yolojet-yolov8-1'
 
@@ -72,7 +72,7 @@ def load(path: Path, device: str = 'cpu') -> TrainedModel:
     names = tuple(content['names'])
     network = YOLOv8(content['variant'], len(names))
     try:
-        shrink_to(network, content['weights'])
+        _shrink_to(network, content['weights'])
         network.load_state_dict(content['weights'])
     except (RuntimeError, KeyError) as error:
         raise UserError(
@@ -83,17 +83,17 @@ def load(path: Path, device: str = 'cpu') -> TrainedModel:
         content['state'])
 
 
-def shrink_to(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
-    """Give every convolution and batch norm the width that it has in `weights`."""
-    for name, module in list(network.named_modules()):
-        if isinstance(module, nn.Conv2d):
-            outputs, inputs = weights[f'{name}.weight'].shape[:2]
-            if (outputs, inputs) != (module.out_channels, module.in_channels):
-                network.set_submodule(name, nn.Conv2d(
+def _shrink_to(network: YOLOv8, weights: Mapping[str, torch.Tensor]) -> None:
+    """Give the layers of the C2f blocks, which pruning makes narrower, their width."""
+    for block_name, block in network.named_modules():
+        if not isinstance(block, C2f):
+            continue
+        for name, module in list(block.named_modules()):
+            if isinstance(module, nn.Conv2d):
+                outputs, inputs = weights[f'{block_name}.{name}.weight'].shape[:2]
+                block.set_submodule(name, nn.Conv2d(
                     inputs, outputs, module.kernel_size, module.stride, module.padding,
-                    bias=module.bias is not None))
-        elif isinstance(module, nn.BatchNorm2d):
-            width = len(weights[f'{name}.weight'])
-            if width != module.num_features:
-                network.set_submodule(
-                    name, nn.BatchNorm2d(width, module.eps, module.momentum))
+                    bias=False))
+            elif isinstance(module, nn.BatchNorm2d):
+                width = len(weights[f'{block_name}.{name}.weight'])
+                block.set_submodule(name, nn.BatchNorm2d(width, module.eps, module.momentum))
