@@ -33,9 +33,13 @@ class View:
     eye: float
 
 
-def panorama(rng: _Rng, view: View) -> np.ndarray:
-    """Return one random place as uint8[height, width, 3], BGR."""
-    floor, behind, outside = _PLACES[int(rng.integers(len(_PLACES)))]
+def panorama(rng: _Rng, view: View, kind: int) -> np.ndarray:
+    """
+    Return one random place as uint8[height, width, 3], BGR.
+
+    :param kind: 0 .. KINDS - 1, which floor and surroundings.
+    """
+    floor, behind, outside = _PLACES[kind]
     width, height = view.size
     # A wall stands on the floor at some distance; the open country ends at the horizon.
     foot = view.horizon + (0 if outside else view.focal * view.eye / _WALL_METRES)
@@ -340,5 +344,6 @@ _Behind = Callable[[_Rng, int, int, Color], np.ndarray]
 # Floor, what is behind it, and whether that is far away.
 _PLACES: Tuple[Tuple[_Floor, _Behind, bool], ...] = (
     (_concrete, _hall, False), (_tiles, _hall, False), (_planks, _hall, False),
-    (_asphalt, _town, True), (_grass, _hills, True), (_paving, _town, True),
-    (_paving, _hills, True), (_concrete, _town, True))
+    (_asphalt, _town, True), (_grass, _hills, True), (_paving, _hills, True),
+    (_concrete, _town, True))
+KINDS = len(_PLACES)

@@ -11,7 +11,7 @@ import numpy as np
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.sim import objects
-from yolojet_ros.sim.background import panorama, View
+from yolojet_ros.sim.background import KINDS, panorama, View
 from yolojet_ros.sim.camera import CameraMotion, Illumination, relative, Sensor
 from yolojet_ros.sim.frame import CLASS_NAMES, frame_of, SceneFrame
 from yolojet_ros.sim.sprites import centred, compose, Layer, measure_visibility, SpriteCache
@@ -72,8 +72,8 @@ class Scene:
         world = tuple(round(side * (1 + 2 * _WORLD_MARGIN)) for side in self._size)
         self._view = View(world, height * (_WORLD_MARGIN + _HORIZON), float(height), _EYE_METRES)
         # Four channels: OpenCV warps them three times as fast as three.
-        self._places = [cv2.cvtColor(panorama(rng, self._view), cv2.COLOR_BGR2BGRA)
-                        for _ in range(_PLACES)]
+        self._places = [cv2.cvtColor(panorama(rng, self._view, kind), cv2.COLOR_BGR2BGRA)
+                        for kind in rng.permutation(KINDS)[:_PLACES].tolist()]
         self._camera = CameraMotion(rng, self._size, world, camera_motion)
         self._illumination = Illumination(rng, self._size, 0.6)
         self._sensor = Sensor(rng, self._size)

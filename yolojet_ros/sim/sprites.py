@@ -86,7 +86,7 @@ class SpriteCache:
     :param capacity: bytes to keep; the least recently used views go first.
     """
 
-    def __init__(self, capacity: int = 96 << 20):
+    def __init__(self, capacity: int = 64 << 20):
         self._room = capacity
         self._sprites: 'OrderedDict[Tuple, Sprite]' = OrderedDict()
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.sim import objects
-from yolojet_ros.sim.background import panorama, View
+from yolojet_ros.sim.background import KINDS, panorama, View
 from yolojet_ros.sim.camera import Illumination, Sensor, similarity
 from yolojet_ros.sim.frame import CLASS_NAMES, frame_of, SceneFrame
 from yolojet_ros.sim.sprites import centred, compose, Layer, render
@@ -22,7 +22,7 @@ _MIN_SIDE = 5
 _SMALLEST = 12
 # The sizes above are pixels of an image of this height.
 _REFERENCE_HEIGHT = 192
-_PLACES = 48
+_PLACES = 49
 _PLACE_MARGIN = 1.3
 _PLACE_HEIGHT = 384
 _IDENTITIES = 64
@@ -149,7 +149,7 @@ def _place(index: int, width: int, height: int) -> np.ndarray:
     rng = np.random.default_rng([index, 7])
     view = View((width, height), height * rng.uniform(0.02, 0.5), height * rng.uniform(0.7, 1.1),
                 rng.uniform(1.2, 3.0))
-    return cv2.cvtColor(panorama(rng, view), cv2.COLOR_BGR2BGRA)
+    return cv2.cvtColor(panorama(rng, view, index % KINDS), cv2.COLOR_BGR2BGRA)
 
 
 def _ground(rng: np.random.Generator, size: Tuple[int, int]) -> np.ndarray:
