@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import math
 import sys
 import threading
 import time
@@ -29,6 +30,7 @@ from yolojet_ros.sim.scene import CLASS_NAMES, SceneFrame
 from yolojet_ros.sources import open_source, Schedule, Source, SourceOptions
 
 _JPEG_QUALITY = 90
+_SETTLE_SECONDS = 0.5  # in which discovery, and the last messages, come to an end
 _THREAD_SECONDS = 2.0  # that a device may keep us waiting at the end
 
 
@@ -86,6 +88,7 @@ class CameraNode(Node):
         self._declare_parameters()
         self.published = 0  # pictures that somebody listened to
         self.failure: Optional[str] = None
+        self._finished = False
         self._encoding = self._choice('encoding', ENCODERS)
         self._source = self._open_source()
         self._schedule = Schedule(self._source.rate) if self._source.rate else None
@@ -160,6 +163,8 @@ class CameraNode(Node):
         declare('reliability', 'reliable',
                 'of the publishers; reliable fits every subscriber',
                 constraints='reliable or best_effort')
+        declare('duration', 0.0, 'seconds to publish for; 0 publishes for ever', 0.0, 1e6)
+        declare('wait_for_subscribers', 0, 'of image_raw, before the first picture', 0, 100)
 
     def _choice(self, name: str, choices) -> str:
         value = self.get_parameter(name).value
@@ -184,7 +189,11 @@ class CameraNode(Node):
     def _capture(self) -> None:
         try:
             with until_shutdown():
-                while not self._ended.is_set() and self._capture_one():
+                self._wait_for_subscribers()
+                seconds = self.get_parameter('duration').value
+                end = time.monotonic() + seconds if seconds else math.inf
+                while (not self._ended.is_set() and time.monotonic() < end
+                       and self._capture_one()):
                     pass
         except UserError as error:
             self.failure = str(error)
@@ -193,8 +202,18 @@ class CameraNode(Node):
             raise
         finally:
             if not self._ended.is_set():
-                self._log_end()
+                self._finish()
                 self.context.try_shutdown()
+
+    def _wait_for_subscribers(self) -> None:
+        wanted = self.get_parameter('wait_for_subscribers').value
+        if not wanted:
+            return
+        while (self._image_publisher.get_subscription_count() < wanted
+               and not self._ended.wait(0.05)):
+            pass
+        # The subscribers learn of us at about the same time, but not earlier.
+        self._ended.wait(_SETTLE_SECONDS)
 
     def _capture_one(self) -> bool:
         """Publish one picture; return False at the end."""
@@ -238,11 +257,15 @@ class CameraNode(Node):
 
     # ---- what the node says of itself
 
-    def _log_end(self) -> None:
+    def _finish(self) -> None:
+        """Say why the pictures end, and give the last ones time to arrive."""
         if self.failure:
             self.get_logger().error(self.failure)
         else:
             self.get_logger().info(f'{self._source.description} has ended')
+        self._finished = True
+        self._publish_diagnostics()
+        self._ended.wait(_SETTLE_SECONDS)
 
     def _publish_diagnostics(self) -> None:
         now = time.monotonic()
@@ -257,7 +280,8 @@ class CameraNode(Node):
             status.message += f', slower than the {self._source.rate:g} asked for'
         status.values = [KeyValue(key='published', value=str(self.published)),
                          KeyValue(key='skipped', value=str(self.skipped)),
-                         KeyValue(key='rate', value=f'{rate:.2f}')]
+                         KeyValue(key='rate', value=f'{rate:.2f}'),
+                         KeyValue(key='finished', value=str(self._finished))]
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         with until_shutdown():
