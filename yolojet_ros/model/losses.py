@@ -130,9 +130,9 @@ def distribution_focal_loss(logits: torch.Tensor, distances: torch.Tensor) -> to
     """
     Take the cross entropy against the two bins around each distance.
 
-    :param logits: [k, 4, bins].
-    :param distances: [k, 4] in cells, within 0 .. bins - 1.
-    :returns: [k], mean over the four sides.
+    :param logits: [..., 4, bins].
+    :param distances: [..., 4] in cells, within 0 .. bins - 1.
+    :returns: [...], mean over the four sides.
     """
     low = distances.long().clamp(max=DISTANCE_BINS - 2)
     weight = distances - low
@@ -168,14 +168,16 @@ def detection_loss(
         logits, assigned.scores, reduction='none')
     class_loss = (class_loss * _learnable(pixel_points, targets, assigned)).sum() / total
 
-    positive = assigned.positive
-    quality = assigned.scores.sum(-1)[positive]
-    goal = (assigned.boxes / scale)[positive]
-    box_loss = ((1 - complete_iou(boxes[positive], goal)) * quality).sum() / total
-    at = points.transpose(0, 1).expand(positive.shape[0], -1, -1)[positive]
-    sides = torch.cat((at - goal[:, :2], goal[:, 2:] - at), 1).clamp(0, DISTANCE_BINS - 1.01)
-    side_logits = box_logits.transpose(1, 2)[positive].view(-1, 4, DISTANCE_BINS)
-    side_loss = (distribution_focal_loss(side_logits, sides) * quality).sum() / total
+    # Over all points, weighted by 0 where there is no object: picking the others out would
+    # make the GPU wait for the CPU.
+    quality = assigned.scores.sum(-1) * assigned.positive
+    goal = assigned.boxes / scale
+    box_loss = ((1 - complete_iou(boxes, goal)) * quality).sum() / total
+    at = points.transpose(0, 1)
+    sides = torch.cat((at - goal[..., :2], goal[..., 2:] - at), -1)
+    side_logits = box_logits.transpose(1, 2).unflatten(-1, (4, DISTANCE_BINS))
+    side_loss = distribution_focal_loss(side_logits, sides.clamp(0, DISTANCE_BINS - 1.01))
+    side_loss = (side_loss * quality).sum() / total
 
     parts = torch.stack((box_loss, class_loss, side_loss))
     gains = parts.new_tensor((weights.box, weights.classes, weights.distances))

@@ -119,7 +119,9 @@ class Trainer:
         self._amp = cuda
         self._scaler = torch.amp.GradScaler(
             self.device.type, enabled=cuda and self._half is torch.float16)
+        # Exact on a CPU; on a GPU the gradient of max pooling still sums in any order.
         torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
         torch.manual_seed(plan.seed)
         self.network = model.network.to(self.device, memory_format=torch.channels_last)
         self.average = MovingAverage(self.network, plan.ema_decay)
@@ -130,7 +132,7 @@ class Trainer:
             self._restore(model.state)
 
     def _restore(self, state: Dict) -> None:
-        self.average.network.load_state_dict(self.network.state_dict())
+        # The file's weights are the average's, which has been built from them.
         self.network.load_state_dict(state['network'])
         self.optimizer.load_state_dict(state['optimizer'])
         self._scaler.load_state_dict(state['scaler'])
