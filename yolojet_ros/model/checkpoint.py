@@ -12,7 +12,7 @@ from torch import nn
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
-from yolojet_ros.model.yolov8 import C2f, YOLOv8
+from yolojet_ros.model.yolov8 import C2f, ConvUnit, YOLOv8
 
 _FORMAT = 'yolojet-yolov8-1'
 
@@ -85,15 +85,11 @@ def load(path: Path, device: str = 'cpu') -> TrainedModel:
 
 def _shrink_to(network: YOLOv8, weights: Mapping[str, torch.Tensor]) -> None:
     """Give the layers of the C2f blocks, which pruning makes narrower, their width."""
-    for block_name, block in network.named_modules():
-        if not isinstance(block, C2f):
-            continue
-        for name, module in list(block.named_modules()):
-            if isinstance(module, nn.Conv2d):
-                outputs, inputs = weights[f'{block_name}.{name}.weight'].shape[:2]
-                block.set_submodule(name, nn.Conv2d(
-                    inputs, outputs, module.kernel_size, module.stride, module.padding,
-                    bias=False))
-            elif isinstance(module, nn.BatchNorm2d):
-                width = len(weights[f'{block_name}.{name}.weight'])
-                block.set_submodule(name, nn.BatchNorm2d(width, module.eps, module.momentum))
+    blocks = [name for name, module in network.named_modules() if isinstance(module, C2f)]
+    for name, unit in network.named_modules():
+        if isinstance(unit, ConvUnit) and any(name.startswith(f'{b}.') for b in blocks):
+            outputs, inputs = weights[f'{name}.conv.weight'].shape[:2]
+            old, norm = unit.conv, unit.norm
+            unit.conv = nn.Conv2d(
+                inputs, outputs, old.kernel_size, old.stride, old.padding, bias=False)
+            unit.norm = nn.BatchNorm2d(outputs, norm.eps, norm.momentum)

@@ -142,7 +142,6 @@ def check_qdq(model: onnx.ModelProto) -> None:
 
     :raises UserError: naming the first node that is not.
     """
-    import onnx
     from onnx import numpy_helper, TensorProto
 
     constants = onnx_file.initializers(model)
