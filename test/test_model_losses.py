@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 torch = pytest.importorskip('torch')
+torch.set_num_threads(1)  # small networks: more threads only wait for each other
 
 from yolojet_ros.model.losses import (  # noqa: E402
     assign, complete_iou, detection_loss, distribution_focal_loss, Targets)

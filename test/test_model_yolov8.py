@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 torch = pytest.importorskip('torch')
+torch.set_num_threads(1)  # small networks: more threads only wait for each other
 
 from yolojet_ros.core.errors import UserError  # noqa: E402
 from yolojet_ros.model.yolov8 import (  # noqa: E402
