@@ -1,0 +1,177 @@
+"""The command `bench`: the figures of the README, measured on this machine."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+import platform
+import tempfile
+import time
+from typing import Any, Callable, Dict, List
+
+_FRAMES = 400
+_SIZE = (1280, 720)
+
+DESCRIPTION = """\
+Measure what the README claims. Without options: the CPU backend with everything
+around the network, against the bare network in the same run, taken in turns.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command to the command line."""
+    parser = subparsers.add_parser(
+        'bench', help='measure the figures of the README on this machine',
+        description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--model', type=Path, metavar='FILE',
+                        help='a YOLOv8 .onnx file (default: the demo model)')
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument('--node', action='store_true',
+                      help='measure what the node adds, over real DDS, at 30 Hz 1280x720')
+    what.add_argument('--scene', action='store_true',
+                      help='measure how fast the synthetic scene renders on one core')
+    what.add_argument('--messages', action='store_true',
+                      help='measure how fast detections become bytes')
+    parser.add_argument('--seconds', type=float, default=10.0, metavar='S',
+                        help='length of each run of --node (default: 10)')
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run one benchmark and return the exit code."""
+    print(f'{platform.machine()}, Python {platform.python_version()}')
+    if arguments.node:
+        return _bench_node(arguments)
+    if arguments.scene:
+        return _bench_scene()
+    if arguments.messages:
+        return _bench_messages()
+    return _bench_pipeline(arguments)
+
+
+def _model(arguments: argparse.Namespace) -> Path:
+    from yolojet_ros.cli.demo_model import demo_model
+    return (arguments.model or demo_model()).resolve()
+
+
+def _timed(function: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    function()
+    return (time.perf_counter() - start) * 1e3
+
+
+def _row(name: str, times: List[float]) -> None:
+    import numpy as np
+    p50, p99 = np.percentile(times, (50, 99))
+    print(f'{name:34} {p50:8.3f} {p99:8.3f}')
+
+
+def _bench_pipeline(arguments: argparse.Namespace) -> int:
+    import numpy as np
+
+    from yolojet_ros.core.image_formats import ImageView
+    from yolojet_ros.core.letterbox import Letterboxer
+    from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
+    from yolojet_ros.pipeline import Pipeline
+    from yolojet_ros.sim.scene import Scene
+    from yolojet_ros.tracking import create_tracker
+
+    backend = OnnxRuntimeBackend(_model(arguments))
+    tracked = Pipeline(backend, tracker=create_tracker())
+    plain = Pipeline(backend)
+    scene = Scene(*_SIZE, seed=1)
+    views = [ImageView.from_bgr(scene.read().image.copy()) for _ in range(30)]
+    tensor = Letterboxer(backend.card.input_size)(views[0])[0].copy()
+    rows: Dict[str, List[float]] = {
+        'bare session.run': [], 'image to boxes': [], 'image to tracked boxes': []}
+    detections = []
+    for index in range(_FRAMES):
+        view, stamp = views[index % len(views)], index / 30
+        times = (_timed(lambda: backend.run(tensor)),
+                 _timed(lambda: plain.process(view, stamp)),
+                 _timed(lambda: detections.append(len(tracked.process(view, stamp).detections))))
+        for name, value in zip(rows, times):
+            rows[name].append(value)
+    print(f'{backend.card.source} {backend.card.input_size[0]}x{backend.card.input_size[1]}, '
+          f'{backend.description}, {_SIZE[0]}x{_SIZE[1]} bgr8, '
+          f'{np.mean(detections):.1f} detections a frame, {_FRAMES} frames')
+    print(f'{"ms":34} {"p50":>8} {"p99":>8}')
+    for name, values in rows.items():
+        _row(name, values)
+    bare = np.median(rows['bare session.run'])
+    ratio = np.median(rows['image to boxes']) / bare
+    print(f'image to boxes / bare session.run: {ratio:.2f} (goal: <= 1.50)')
+    return 0
+
+
+def _bench_scene() -> int:
+    import cv2
+
+    from yolojet_ros.sim.scene import sample, Scene
+
+    cv2.setNumThreads(1)
+    print(f'{"one core, ms":34} {"p50":>8} {"p99":>8}')
+    for width, height in ((320, 192), (640, 384), (1280, 720), (1920, 1080)):
+        scene = Scene(width, height, seed=1)
+        scene.read()
+        _row(f'film {width}x{height}', [_timed(scene.read) for _ in range(150)])
+    seeds = iter(range(200))
+    _row('still 320x192', [_timed(lambda: sample(next(seeds), 320, 192)) for _ in range(200)])
+    return 0
+
+
+def _bench_messages() -> int:
+    import numpy as np
+    from rclpy.serialization import serialize_message
+    from std_msgs.msg import Header
+
+    from yolojet_ros.core.detections import Detections
+    from yolojet_ros.ros.cdr import DetectionsWriter
+    from yolojet_ros.ros.messages import detections_message
+
+    names = [f'class_{index}' for index in range(7)]
+    writer, header = DetectionsWriter(names), Header(frame_id='camera')
+    print(f'{"Detection2DArray to bytes, ms":34} {"p50":>8} {"p99":>8}')
+    for count in (10, 50, 300):
+        rng = np.random.default_rng(count)
+        found = Detections(
+            rng.uniform(0, 700, (count, 4)).astype(np.float32),
+            rng.uniform(0, 1, count).astype(np.float32),
+            rng.integers(0, 7, count).astype(np.int32), np.arange(count))
+        _row(f'{count} detections, packed here',
+             [_timed(lambda: writer(header, found)) for _ in range(200)])
+        _row(f'{count} detections, message by rclpy', [
+            _timed(lambda: serialize_message(detections_message(header, found, names)))
+            for _ in range(200)])
+    return 0
+
+
+def _bench_node(arguments: argparse.Namespace) -> int:
+    from yolojet_ros.cli.chain import run_chain
+
+    model = _model(arguments)
+    rows = []
+    for count in (10, 50):
+        with tempfile.TemporaryDirectory(prefix='yolojet-bench-') as folder:
+            summary = run_chain(
+                Path(folder), f'/yolojet_bench_{count}', arguments.seconds,
+                # Nothing is filtered, so exactly the best `count` are published.
+                detector={'model': model, 'score_threshold': 0.0, 'iou_threshold': 1.0,
+                          'max_detections': count},
+                camera={'width': _SIZE[0], 'height': _SIZE[1], 'rate': 30.0},
+                echo=True, draw=False)
+        rows.append((count, summary))
+    print(f'{model.name}, {_SIZE[0]}x{_SIZE[1]} bgr8 at 30 Hz, {arguments.seconds:g} s each')
+    for count, summary in rows:
+        frames, echo, stages = summary['frames'], summary['echo'], summary['stages_ms_p50']
+        goal = 1.0 if count == 10 else 2.0
+        mean = summary['detections'] / max(frames['results_received'], 1)
+        print(f"""\
+{mean:.1f} detections a frame:
+  published {frames['published']}, received {frames['received']}, \
+lost in transport {frames['lost_in_transport']} (goal: 0), processed {frames['processed']}
+  node's own overhead {stages['overhead']} ms p50 (goal: <= {goal}), \
+pipeline {stages['pipeline']} ms p50
+  transport and conversion {echo['cpu_percent_of_a_core']} % of one core (goal: < 40), \
+image age on arrival {echo['age_ms_p50']} ms p50""")
+    return 0

@@ -1,0 +1,88 @@
+"""Start nodes as processes of their own, and stop them again."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+import signal
+import subprocess
+import sys
+from typing import Any, Dict, Iterator, List, Optional
+
+from yolojet_ros.core.errors import UserError
+
+_STOP_SECONDS = 10
+
+
+class Nodes:
+    """The node processes of one command; each logs to a file in `folder`."""
+
+    def __init__(self, folder: Path, namespace: str) -> None:
+        self._folder = folder
+        self._namespace = namespace
+        self._running: List[subprocess.Popen] = []
+
+    def start(
+        self, name: str, parameters: Dict[str, Any], remaps: Optional[Dict[str, str]] = None,
+        quiet: bool = True,
+    ) -> subprocess.Popen:
+        """
+        Start nodes/NAME_node.py.
+
+        :param quiet: write what it prints to NAME.log instead of the terminal
+        """
+        arguments = ['--ros-args', '-r', f'__ns:={self._namespace}']
+        for key, value in parameters.items():
+            arguments += ['-p', f'{key}:={_as_yaml(value)}']
+        for old, new in (remaps or {}).items():
+            arguments += ['-r', f'{old}:={new}']
+        command = [sys.executable, '-m', f'yolojet_ros.nodes.{name}_node', *arguments]
+        stream = self.log(name).open('w') if quiet else None
+        try:
+            process = subprocess.Popen(
+                command, stdout=stream, stderr=subprocess.STDOUT if quiet else None)
+        finally:
+            if stream:
+                stream.close()
+        self._running.append(process)
+        return process
+
+    def log(self, name: str) -> Path:
+        """Return the log file of a node."""
+        return self._folder / f'{name}.log'
+
+    def check(self, name: str, process: subprocess.Popen) -> None:
+        """:raises UserError: if the process has failed, with its last words."""
+        if process.poll():
+            lines = self.log(name).read_text(errors='replace').strip().splitlines() or ['nothing']
+            raise UserError(
+                f'the {name} node ended with exit code {process.returncode}; '
+                f'its last words in {self.log(name)}: {lines[-1]}')
+
+    def stop(self) -> None:
+        """Interrupt all that still run, and wait for their end."""
+        for process in self._running:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+        for process in self._running:
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextmanager
+def nodes(folder: Path, namespace: str) -> Iterator[Nodes]:
+    """Yield a starter of node processes; all are stopped at the end, come what may."""
+    running = Nodes(folder, namespace)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def _as_yaml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"'{value}'" if isinstance(value, (str, Path)) else str(value)

@@ -1,0 +1,68 @@
+"""Receive and convert images and do nothing else: what transport alone costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+import time
+from typing import List, Optional
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.time import Time
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from yolojet_ros.core.files import atomic_path
+from yolojet_ros.ros import parameters
+from yolojet_ros.ros.images import view_of_image
+from yolojet_ros.ros.spin import run_node
+from yolojet_ros.ros.subscription import subscribe_images
+
+
+class EchoNode(Node):
+    """
+    Subscribe `image_raw` as the detector does, answer each image with its header on `echo`.
+
+    Leaves the count, the age of the images on arrival and the share of one core
+    that the process used as a JSON file named by the parameter `out`.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__('echo', **kwargs)
+        parameters.declare(self, 'out', 'echo.json', 'JSON file to leave.', read_only=True)
+        self._ages: List[float] = []
+        self._publisher = self.create_publisher(Header, 'echo', 5)
+        self._begin: Optional[tuple] = None
+        self._end = (0.0, 0.0)
+        subscribe_images(self, False, self._on_image)
+
+    def _on_image(self, message: Image) -> None:
+        stamp = Time.from_msg(message.header.stamp, self.get_clock().clock_type)
+        self._ages.append((self.get_clock().now() - stamp).nanoseconds * 1e-6)
+        view_of_image(message).samples()
+        self._publisher.publish(message.header)
+        self._end = (time.monotonic(), time.process_time())
+        self._begin = self._begin or self._end
+
+    def close(self) -> None:
+        """Write what was measured."""
+        begin = self._begin or self._end
+        wall, cpu = self._end[0] - begin[0], self._end[1] - begin[1]
+        result = {
+            'received': len(self._ages),
+            'age_ms_p50': round(float(np.median(self._ages)), 3) if self._ages else None,
+            'cpu_percent_of_a_core': round(100 * cpu / wall, 1) if wall else None,
+        }
+        with atomic_path(Path(self.get_parameter('out').value)) as path:
+            path.write_text(json.dumps(result) + '\n')
+        self.destroy_node()
+
+
+def main(args: Optional[List[str]] = None) -> None:
+    """Run the echo node until it is interrupted."""
+    run_node(EchoNode, args)
+
+
+if __name__ == '__main__':
+    main()

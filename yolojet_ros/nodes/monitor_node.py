@@ -1,0 +1,284 @@
+"""The demo's observer: pairs results with images, measures, draws and sums up."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+import json
+from pathlib import Path
+import queue
+import sys
+import threading
+import time
+from typing import Any, Deque, Dict, List, Optional, Tuple
+
+import cv2
+from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.time import Time
+from sensor_msgs.msg import Image
+from tqdm import tqdm
+from vision_msgs.msg import Detection2D, Detection2DArray
+
+from yolojet_ros.core.drawing import color_of, draw_box
+from yolojet_ros.core.files import atomic_path
+from yolojet_ros.ros import parameters
+from yolojet_ros.ros.images import view_of_image
+from yolojet_ros.ros.spin import run_node
+
+_TRAIL = 30  # frames
+_WAITING_IMAGES = 60
+_SETTLE_SECONDS = 3.0  # for the last results after the camera's end
+_VIDEO_WIDTH = 960
+
+
+class MonitorNode(Node):
+    """
+    Watch one camera and one detector until the camera has finished.
+
+    Leaves `summary.json` and, if it draws, `annotated.png` and `annotated.mp4` in the
+    folder `out`.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__('monitor', **kwargs)
+        parameters.declare(self, 'out', '.', 'Folder for the results.', read_only=True)
+        parameters.declare(self, 'seconds', 10.0, 'Expected duration, for the progress bar.',
+                           0.0, 1e6, read_only=True)
+        parameters.declare(self, 'draw', True, 'Draw the picture and the video.', read_only=True)
+        self.out = Path(self.get_parameter('out').value)
+        self._images: Dict[Tuple[int, int], Image] = {}
+        self._image_order: Deque[Tuple[int, int]] = deque()
+        self._latencies: List[float] = []
+        self._ids: set = set()
+        self._classes: Dict[str, int] = defaultdict(int)
+        self._last: Tuple[int, int] = (0, 0)
+        self._results = 0
+        self._detections = 0
+        self._camera: Dict[str, str] = {}
+        self._detector: Dict[str, str] = {}
+        self._type_hash: Optional[str] = None
+        self._first_result: Optional[float] = None
+        self._finished_at: Optional[float] = None
+        self._artist: Optional[_Artist] = None
+        if self.get_parameter('draw').value:
+            self._start_drawing()
+        self.create_subscription(Detection2DArray, 'detections', self._on_detections, 50)
+        self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 50)
+        self._bar = tqdm(
+            total=round(self.get_parameter('seconds').value, 1), unit='s', file=sys.stdout,
+            bar_format='{n:.0f}/{total:.0f} s |{bar:20}| {desc}', mininterval=0.5)
+        self._bar.set_description_str('waiting for the first result')
+        self.create_timer(0.5, self._tick)
+
+    def _start_drawing(self) -> None:
+        self._artist = _Artist(self.out)
+        images = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10,
+                            reliability=ReliabilityPolicy.BEST_EFFORT)
+        self.create_subscription(Image, 'image_raw', self._on_image, images)
+
+    # ---- what arrives
+
+    def _on_image(self, message: Image) -> None:
+        key = _key(message.header)
+        self._images[key] = message
+        self._image_order.append(key)
+        if len(self._image_order) > _WAITING_IMAGES:
+            self._images.pop(self._image_order.popleft(), None)
+
+    def _on_detections(self, message: Detection2DArray) -> None:
+        now = self.get_clock().now()
+        stamp = Time.from_msg(message.header.stamp, self.get_clock().clock_type)
+        self._latencies.append((now - stamp).nanoseconds * 1e-6)
+        if self._first_result is None:
+            self._first_result = time.monotonic()
+        ids = [item.id for item in message.detections if item.id]
+        self._ids.update(ids)
+        for item in message.detections:
+            self._classes[item.results[0].hypothesis.class_id] += 1
+        self._results += 1
+        self._detections += len(message.detections)
+        self._last = (len(message.detections), len(ids))
+        image = self._images.pop(_key(message.header), None)
+        if image is not None and self._artist:
+            self._artist.add(image, message)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        namespace = self.get_namespace().rstrip('/')
+        for status in message.status:
+            values = {item.key: item.value for item in status.values}
+            if status.name == f'{namespace}/camera: camera':
+                self._camera = values
+            elif status.name == f'{namespace}/detector: detector':
+                self._detector = values
+
+    # ---- progress and end
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if self._first_result is not None:
+            elapsed = now - self._first_result
+            recent = self._latencies[-30:]
+            self._bar.n = min(elapsed, self._bar.total)
+            self._bar.set_description_str(
+                f'{self._results / max(elapsed, 1e-3):5.1f} results/s, latency '
+                f'{np.median(recent):5.1f} ms, {self._last[0]:2d} detections, '
+                f'{self._last[1]:2d} tracks, {len(self._ids):3d} ids so far')
+        if self._camera.get('finished') != 'True':
+            return
+        self._finished_at = self._finished_at or now
+        received = int(self._detector.get('received', 0))
+        complete = received >= int(self._camera['published']) and self._drained()
+        if complete or now - self._finished_at > _SETTLE_SECONDS:
+            self._bar.close()
+            self._write_results()
+            self.context.try_shutdown()
+
+    def _drained(self) -> bool:
+        return int(self._detector.get('processed', 0)) <= self._results
+
+    def _write_results(self) -> None:
+        infos = self.get_publishers_info_by_topic('detections')
+        # Type hashes came with Iron.
+        if infos and hasattr(infos[0], 'topic_type_hash'):
+            self._type_hash = str(infos[0].topic_type_hash)
+        self._stop_drawing()
+        with atomic_path(self.out / 'summary.json') as path:
+            path.write_text(json.dumps(self.summary(), indent=2) + '\n')
+
+    def summary(self) -> Dict[str, Any]:
+        """Return the figures of the run."""
+        detector = self._detector
+        published = int(self._camera.get('published', 0))
+        received = int(detector.get('received', 0))
+        latencies = self._latencies or [float('nan')]
+        return {
+            'frames': {
+                'published': published,
+                'received': received,
+                'lost_in_transport': published - received,
+                'processed': int(detector.get('processed', 0)),
+                'dropped': {key[len('dropped_'):]: int(value) for key, value in detector.items()
+                            if key.startswith('dropped_')},
+                'skipped_by_camera': int(self._camera.get('skipped', 0)),
+                'results_received': self._results,
+            },
+            'detections': self._detections,
+            'detections_by_class': dict(sorted(self._classes.items())),
+            'distinct_ids': len(self._ids),
+            'latency_ms': {'p50': round(float(np.percentile(latencies, 50)), 3),
+                           'p99': round(float(np.percentile(latencies, 99)), 3)},
+            'stages_ms_p50': {key[:-len('_ms_p50')]: float(value)
+                              for key, value in detector.items() if key.endswith('_ms_p50')},
+            'backend': detector.get('backend'),
+            'model': detector.get('model'),
+            'input_size': detector.get('input_size'),
+            'type_hash': self._type_hash,
+        }
+
+    def close(self) -> None:
+        """Finish the files that are open."""
+        self._bar.close()
+        self._stop_drawing()
+        self.destroy_node()
+
+    def _stop_drawing(self) -> None:
+        if self._artist:
+            self._artist.close()
+
+
+class _Artist:
+    """Draws and encodes in a thread of its own, so that latencies stay honest."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._queue: queue.Queue = queue.Queue(maxsize=300)
+        self._trails: Dict[str, Deque[Tuple[int, int]]] = {}
+        self._frames = 0
+        self._best: Tuple[int, Optional[np.ndarray]] = (0, None)
+        self._thread = threading.Thread(target=self._main, name='artist', daemon=True)
+        self._thread.start()
+
+    def add(self, image: Image, result: Detection2DArray) -> None:
+        """Draw a result on its image; skipped if the thread is far behind."""
+        try:
+            self._queue.put_nowait((image, result))
+        except queue.Full:
+            pass
+
+    def close(self) -> None:
+        """Finish the video and the picture."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+
+    def _main(self) -> None:
+        writer: Optional[cv2.VideoWriter] = None
+        with atomic_path(self._out / 'annotated.mp4') as path:
+            while True:
+                item = self._queue.get()
+                if item is None:
+                    break
+                picture = self._draw(*item)
+                small = _fit_width(picture, _VIDEO_WIDTH)
+                if writer is None:
+                    size = (small.shape[1], small.shape[0])
+                    writer = cv2.VideoWriter(
+                        str(path), cv2.VideoWriter_fourcc(*'mp4v'), 30.0, size)
+                writer.write(small)
+            if writer:
+                writer.release()
+        if self._best[1] is not None:
+            with atomic_path(self._out / 'annotated.png') as path:
+                cv2.imwrite(str(path), self._best[1])
+
+    def _draw(self, image: Image, result: Detection2DArray) -> np.ndarray:
+        picture = view_of_image(image).bgr().copy()
+        thickness = max(round(picture.shape[0] / 360), 1)
+        seen = {item.id: item for item in result.detections if item.id}
+        self._trails = {track: self._trails.get(track, deque(maxlen=_TRAIL)) for track in seen}
+        for track, item in seen.items():
+            center = item.bbox.center.position
+            self._trails[track].append((round(center.x), round(center.y)))
+            points = np.array(self._trails[track], np.int32)
+            cv2.polylines(picture, [points], False, color_of(int(track)), thickness, cv2.LINE_AA)
+        for item in result.detections:
+            draw_box(picture, _corners(item), _label(item),
+                     color_of(int(item.id)) if item.id else (160, 160, 160), thickness)
+        self._frames += 1
+        # Some time into the film, when the trails have grown.
+        if self._frames > _TRAIL and len(seen) > self._best[0]:
+            self._best = (len(seen), picture)
+        return picture
+
+
+def _label(item: Detection2D) -> str:
+    hypothesis = item.results[0].hypothesis
+    track = f' #{item.id}' if item.id else ''
+    return f'{hypothesis.class_id}{track} {hypothesis.score:.2f}'
+
+
+def _corners(item: Detection2D) -> Tuple[float, float, float, float]:
+    center, half = item.bbox.center.position, (item.bbox.size_x / 2, item.bbox.size_y / 2)
+    return (center.x - half[0], center.y - half[1], center.x + half[0], center.y + half[1])
+
+
+def _key(header: Any) -> Tuple[int, int]:
+    return header.stamp.sec, header.stamp.nanosec
+
+
+def _fit_width(picture: np.ndarray, width: int) -> np.ndarray:
+    if picture.shape[1] <= width:
+        return picture
+    height = round(picture.shape[0] * width / picture.shape[1] / 2) * 2
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def main(args: Optional[List[str]] = None) -> None:
+    """Run the monitor until the camera has finished, or it is interrupted."""
+    run_node(MonitorNode, args)
+
+
+if __name__ == '__main__':
+    main()
