@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+
+_LEAST_OFFSETS = 4
+_LEAST_SPREAD = 0.02  # of a box size
+_STANDARD_ERRORS = 3.0
+_DEVIATION = 1.4826  # standard deviation of a normal distribution / its median deviation
 
 
 def overlapping_pairs(a: np.ndarray, b: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
@@ -28,6 +33,30 @@ def pair_overlap(a: np.ndarray, b: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     inter = common[0] * common[1]
     iou = inter / (size_a[0] * size_a[1] + size_b[0] * size_b[1] - inter)
     return iou, common[1] / (size_a[1] + size_b[1] - common[1])
+
+
+def common_shift(offsets: np.ndarray, sizes: np.ndarray) -> Optional[np.ndarray]:
+    """
+    Return the median of offsets float64[2, n] as [2, 1] if it is significant, else None.
+
+    It is when it exceeds three standard errors, with the spread taken from the
+    median absolute deviation and never below 2 % of the median of `sizes`
+    float64[2, n]. Fewer than four offsets tell nothing.
+    """
+    count = offsets.shape[1]
+    if count < _LEAST_OFFSETS:
+        return None
+    shift = _median(offsets)
+    spread = _DEVIATION * _median(np.abs(offsets - shift)) + _LEAST_SPREAD * _median(sizes)
+    if (np.abs(shift) <= _STANDARD_ERRORS * spread / count ** 0.5).all():
+        return None
+    return shift
+
+
+def _median(rows: np.ndarray) -> np.ndarray:
+    """Return the (upper) median of each row, [k, 1]; much faster than np.median when short."""
+    middle = rows.shape[1] // 2
+    return np.sort(rows, axis=1)[:, middle:middle + 1]
 
 
 def assign(rows: np.ndarray, columns: np.ndarray, gain: np.ndarray) -> np.ndarray:

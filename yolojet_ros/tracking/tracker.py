@@ -3,41 +3,51 @@ Multi-object tracking: ids that hold, from boxes and time alone.
 
 The order of associations is that of ByteTrack (Zhang et al., ECCV 2022): first
 the confident boxes, then the doubtful ones for tracks still without a box. Added
-are real time, camera motion, and recovery at the place where a track was last
-seen (Cao et al., OC-SORT, CVPR 2023).
+are real time, camera motion (given, or read off the boxes' common shift),
+recovery at the place where a track was last seen (Cao et al., OC-SORT, CVPR 2023)
+and, where descriptors are given, recovery by appearance.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from enum import IntEnum
 import math
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.tracking import kalman
-from yolojet_ros.tracking.association import assign, overlapping_pairs, pair_overlap
+from yolojet_ros.tracking.appearance_memory import AppearanceMemory
+from yolojet_ros.tracking.association import (
+    assign, common_shift, overlapping_pairs, pair_overlap)
 from yolojet_ros.tracking.params import TrackerParams
 
 # Rows of the table of tracks, float64[_ROWS, max_tracks]; column = track.
 _FILTER = slice(0, kalman.BLOCK)
-_SEEN_AT = slice(20, 24)  # box where the track was last detected, moved along with the camera
+_PLACE = slice(20, 24)  # box where the track was last detected, moved along with the camera
 _UNSEEN, _AGE, _SCORE, _HITS, _ID, _CLASS, _VOTE, _STATE = range(24, 32)
 _ROWS = 32
+_TENTATIVE, _CONFIRMED, _LOST = range(3)
+
 _FARTHEST = 1e6  # px; boxes with coordinates beyond are taken for garbage
 _VOTE_LIMIT = 10.0  # evidence a class can gather, so that a true change wins in a few frames
-_RECOVER_GROWTH = 1.1
+_PLACE_GROWTH = 0.05  # of a box on each side, when looking where a track was last seen
 _USUAL_INTERVAL = 1 / 30  # s, until two stamps have told
+_SHIFT_GATE = 0.1  # least IoU x height overlap of pairs that tell a common shift
+_SHIFT_SECONDS = 0.15  # tracks unseen for longer do not tell
+_CROWDED = 0.3  # IoU with another detection above which a look is not learned
+_LOOK_REACH = 3.0  # standard deviations of the predicted place
+_LOOK_RATIO = 1.5  # of sizes
 
 
 class TrackState(IntEnum):
     """Where a track is in its life; removed tracks are not kept."""
 
-    TENTATIVE = 0
-    CONFIRMED = 1
-    LOST = 2
+    TENTATIVE = _TENTATIVE
+    CONFIRMED = _CONFIRMED
+    LOST = _LOST
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,26 @@ class Track:
     unseen: float  # s since the last detection
 
 
+class _Detections(NamedTuple):
+    """The usable detections of a frame; boxes float64[4, n]."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+    looks: Optional[np.ndarray]
+
+
+class _Pairs(NamedTuple):
+    """Tracks and detections that touch, as arrays of equal length."""
+
+    track: np.ndarray
+    det: np.ndarray
+    iou: np.ndarray
+    height: np.ndarray
+    score: np.ndarray
+    state: np.ndarray
+
+
 class Tracker:
     """
     Give the detections of consecutive frames ids that stay with the objects.
@@ -62,15 +92,14 @@ class Tracker:
     even after `reset`. Equal input gives equal output. Memory is fixed by
     `TrackerParams.max_tracks` whatever comes in.
 
-    Example::
-
-        tracker = create_tracker(lost_seconds=2.0)
-        ids = tracker.update(boxes, scores, classes, stamp)
+    >>> tracker = create_tracker(lost_seconds=2.0)
+    >>> ids = tracker.update(boxes, scores, classes, stamp)
     """
 
     def __init__(self, params: Optional[TrackerParams] = None) -> None:
         self._params: TrackerParams = params or TrackerParams()
         self._table: np.ndarray = np.zeros((_ROWS, self._params.max_tracks))
+        self._looks: Optional[AppearanceMemory] = None
         self._count: int = 0
         self._next_id: int = 1
         self._stamp: Optional[float] = None
@@ -88,6 +117,7 @@ class Tracker:
             table = np.zeros((_ROWS, params.max_tracks))
             table[:, :self._count] = self._table[:, :self._count]
             self._table = table
+            self._looks = self._looks and self._looks.resized(params.max_tracks)
         self._params = params
 
     def reset(self) -> None:
@@ -100,7 +130,7 @@ class Tracker:
     def tracks(self) -> List[Track]:
         """Return a copy of all tracks held, coasting and tentative ones included."""
         table = self._table[:, :self._count]
-        boxes = _corners(table[:4])
+        boxes = _corners(table[kalman.MEAN])
         return [Track(
             id=int(t[_ID]), state=TrackState(int(t[_STATE])), box=tuple(box.tolist()),
             velocity=(float(t[4]), float(t[5])), class_id=int(t[_CLASS]),
@@ -123,7 +153,8 @@ class Tracker:
         lie farther than 1e6 px are ignored, as are scores that are not numbers;
         scores above 1 count as 1. A stamp that repeats, is not finite, or goes
         back a little counts as one frame interval later; one that jumps by more than
-        `lost_seconds` either way drops all tracks.
+        `lost_seconds` either way drops all tracks. A warp that is not finite or
+        scales by more than ten is ignored.
 
         :param boxes: float[n, 4], x1, y1, x2, y2 in px.
         :param scores: float[n], 0..1, down to `low_score`: doubtful boxes keep tracks alive.
@@ -135,21 +166,16 @@ class Tracker:
         :return: int64[n], ids; -1 for a detection that is not (yet) part of a confirmed track.
         :raises ValueError: if the arrays do not have the shapes above.
         """
-        boxes, scores, classes = _checked(boxes, scores, classes)
-        ids = np.full(len(scores), -1, np.int64)
-        self._advance(stamp, _usable_warp(warp))
+        boxes, scores, classes, embeddings = _checked(boxes, scores, classes, embeddings)
+        warp = _usable_warp(warp)
+        ids = np.full(len(scores), -1)
+        self._advance(stamp, warp)
         kept = self._usable(boxes, scores)
-        if len(kept) == 0:
-            self._retire(np.full(self._count, -1))
-            return ids
-        boxes = np.ascontiguousarray(boxes[kept].T)
-        scores = np.minimum(scores[kept], 1.0)
-        classes = classes[kept]
-        match = self._associate(boxes, scores, classes)
-        found = np.flatnonzero(match >= 0)
-        if len(found):
-            self._correct(found, match[found], boxes, scores, classes)
-        ids[kept] = self._finish(match, found, boxes, scores, classes)
+        dets = _Detections(
+            boxes[kept].T.copy(), np.minimum(scores[kept], 1.0), classes[kept],
+            None if embeddings is None else self._usable_looks(embeddings[kept]))
+        match = self._associate(dets)
+        ids[kept] = self._finish(match, dets)
         return ids
 
     def _advance(self, stamp: float, warp: Optional[np.ndarray]) -> None:
@@ -161,13 +187,13 @@ class Tracker:
             self._interval = dt
         else:
             dt = self._interval
-        table = self._table[:, :self._count]
         if self._count:
+            table = self._table[:, :self._count]
             kalman.predict(table[_FILTER], dt, p.position_noise, p.velocity_noise)
             table[_UNSEEN:_AGE + 1] += dt
             if warp is not None:
                 kalman.warp(table[_FILTER], warp)
-                table[_SEEN_AT] = _warped(table[_SEEN_AT], warp)
+                table[_PLACE] = _warped(table[_PLACE], warp)
 
     def _elapsed(self, stamp: float) -> float:
         """Return the seconds since the last update; 0 where that cannot be said."""
@@ -178,160 +204,216 @@ class Tracker:
 
     def _usable(self, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """Return the indices of the detections worth looking at, at most max_tracks of them."""
-        with np.errstate(invalid='ignore', over='ignore'):
-            ok = ((boxes[:, 2:] > boxes[:, :2]) & (np.abs(boxes[:, 2:]) < _FARTHEST)
-                  & (np.abs(boxes[:, :2]) < _FARTHEST))
-        kept = np.flatnonzero(ok[:, 0] & ok[:, 1] & (scores >= self._params.low_score))
+        near = np.abs(boxes) < _FARTHEST
+        near[:, 2:] &= boxes[:, 2:] > boxes[:, :2]
+        kept = np.flatnonzero(near.all(1) & (scores >= self._params.low_score))
         if len(kept) > self._params.max_tracks:
             order = np.argsort(-scores[kept], kind='stable')[:self._params.max_tracks]
             kept = np.sort(kept[order])
         return kept
 
-    def _associate(
-            self, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    def _usable_looks(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return finite descriptors float32[n, d]; make room for their memory."""
+        length = embeddings.shape[1]
+        if self._looks is None or self._looks.length != length:
+            self._looks = AppearanceMemory(self._params.max_tracks, length)
+        return np.nan_to_num(embeddings.astype(np.float32), posinf=0.0, neginf=0.0)
+
+    def _associate(self, dets: _Detections) -> np.ndarray:
         """Return the detection of each track, int64[tracks], -1 where there is none."""
-        p, table = self._params, self._table[:, :self._count]
         match = np.full(self._count, -1)
-        if self._count == 0:
+        if self._count == 0 or len(dets.scores) == 0:
             return match
-        predicted = _corners(table[:4])
-        track, det = overlapping_pairs(predicted, boxes)
-        iou, height = pair_overlap(predicted[:, track], boxes[:, det])
-        same = np.where(table[_CLASS, track] == classes[det], 1.0, p.class_penalty)
-        pair_score, state = scores[det], table[_STATE, track]
-        high, sure = pair_score >= p.high_score, state != TrackState.TENTATIVE
-        used = np.zeros(len(scores), bool)
-
-        def take(candidates: np.ndarray, gain: np.ndarray) -> None:
-            chosen = np.flatnonzero(candidates)
-            if len(chosen):
-                chosen = chosen[assign(track[chosen], det[chosen], gain[chosen])]
-                match[track[chosen]] = det[chosen]
-                used[det[chosen]] = True
-
-        iou *= same
-        gain = iou * height * pair_score
-        take(high & sure & (gain > p.match_gate), gain)
-        free = (match[track] < 0) & ~used[det]
-        take(free & ~high & (state == TrackState.CONFIRMED) & (iou > p.low_iou), iou)
-        free = (match[track] < 0) & ~used[det]
-        gain = iou * pair_score
-        take(free & high & ~sure & (gain > p.tentative_iou), gain)
-        self._recover(match, used, boxes, scores, classes)
+        p, table = self._params, self._table[:, :self._count]
+        pairs = self._pairs(dets)
+        shift = self._shared_motion(pairs, dets)
+        if shift is not None:
+            table[0:2] += shift
+            table[20:22] += shift
+            table[22:24] += shift
+            pairs = self._pairs(dets)
+        used = np.zeros(len(dets.scores), bool)
+        high = pairs.score >= p.high_score
+        agreement = pairs.iou * pairs.height
+        gain = agreement * np.sqrt(pairs.score)
+        gain[pairs.state == _LOST] *= p.lost_penalty
+        sure = pairs.state != _TENTATIVE
+        _take(match, used, pairs, high & sure & (gain > p.match_gate), gain)
+        if (match >= 0).all():
+            return match
+        low = ~high & (
+            (pairs.state == _CONFIRMED) & (agreement > p.low_gate)
+            | (pairs.state == _LOST) & (agreement > p.lost_low_gate)
+            & (table[_UNSEEN, pairs.track] < p.lost_low_seconds))
+        free = (match[pairs.track] < 0) & ~used[pairs.det]
+        _take(match, used, pairs, free & low, agreement)
+        free = (match[pairs.track] < 0) & ~used[pairs.det]
+        gain = pairs.iou * pairs.score
+        _take(match, used, pairs, free & high & ~sure & (gain > p.tentative_gate), gain)
+        self._recover(match, used, dets)
         return match
 
-    def _recover(
-            self, match: np.ndarray, used: np.ndarray, boxes: np.ndarray,
-            scores: np.ndarray, classes: np.ndarray) -> None:
-        """Match remaining tracks to confident boxes at the place where they were last seen."""
+    def _pairs(self, dets: _Detections) -> _Pairs:
+        """Return all pairs of a track and a detection that touch."""
+        table = self._table[:, :self._count]
+        predicted = _corners(table[kalman.MEAN])
+        track, det = overlapping_pairs(predicted, dets.boxes)
+        iou, height = pair_overlap(predicted[:, track], dets.boxes[:, det])
+        iou[table[_CLASS, track] != dets.classes[det]] *= self._params.class_penalty
+        return _Pairs(track, det, iou, height, dets.scores[det], table[_STATE, track])
+
+    def _shared_motion(self, pairs: _Pairs, dets: _Detections) -> Optional[np.ndarray]:
+        """
+        Return the shift float64[2, 1], px, that all tracks missed their detections by.
+
+        A camera that turns moves all boxes alike. What no warp told shows in the
+        median of the innovations, if it stands out from their spread.
+        """
+        table = self._table[:, :self._count]
+        recent = table[_UNSEEN] < _SHIFT_SECONDS + self._interval
+        agreement = pairs.iou * pairs.height
+        telling = np.flatnonzero(
+            (agreement > _SHIFT_GATE) & (pairs.score >= self._params.high_score)
+            & recent[pairs.track])
+        if len(telling) < 4:
+            return None
+        track, det = pairs.track[telling], pairs.det[telling]
+        chosen = assign(track, det, agreement[telling])
+        track, det = track[chosen], det[chosen]
+        seen = dets.boxes[:, det]
+        return common_shift((seen[:2] + seen[2:]) * 0.5 - table[0:2, track], table[2:4, track])
+
+    def _recover(self, match: np.ndarray, used: np.ndarray, dets: _Detections) -> None:
+        """Match what is left to confident boxes by the place last seen, then by the look."""
         p, table = self._params, self._table[:, :self._count]
-        tracks = np.flatnonzero((match < 0) & (table[_STATE] != TrackState.TENTATIVE))
-        dets = np.flatnonzero(~used & (scores >= p.high_score))
-        if len(tracks) == 0 or len(dets) == 0:
+        left = np.flatnonzero(
+            (match < 0) & (table[_STATE] != _TENTATIVE) & (table[_UNSEEN] < p.recover_seconds))
+        free = np.flatnonzero(~used & (dets.scores >= p.high_score))
+        if len(left) and len(free):
+            places, boxes = _grown(table[_PLACE][:, left]), _grown(dets.boxes[:, free])
+            track, det = overlapping_pairs(places, boxes)
+            iou, height = pair_overlap(places[:, track], boxes[:, det])
+            track, det = left[track], free[det]
+            iou[table[_CLASS, track] != dets.classes[det]] *= p.class_penalty
+            pairs = _Pairs(track, det, iou, height, dets.scores[det], table[_STATE, track])
+            _take(match, used, pairs, iou > p.recover_iou, iou)
+        if dets.looks is not None:
+            self._recover_by_look(match, used, dets)
+
+    def _recover_by_look(
+            self, match: np.ndarray, used: np.ndarray, dets: _Detections) -> None:
+        """Match lost tracks to confident boxes that look alike and are within reach."""
+        p, table = self._params, self._table[:, :self._count]
+        lost = np.flatnonzero((match < 0) & (table[_STATE] == _LOST))
+        free = np.flatnonzero(~used & (dets.scores >= p.high_score))
+        if len(lost) == 0 or len(free) == 0:
             return
-        places, candidates = _grown(table[_SEEN_AT][:, tracks]), _grown(boxes[:, dets])
-        track, det = overlapping_pairs(places, candidates)
-        iou, _ = pair_overlap(places[:, track], candidates[:, det])
-        iou *= np.where(
-            table[_CLASS, tracks[track]] == classes[dets[det]], 1.0, p.class_penalty)
-        near = np.flatnonzero(iou > p.recover_iou)
-        if len(near):
-            near = near[assign(track[near], det[near], iou[near])]
-            match[tracks[track[near]]] = dets[det[near]]
-            used[dets[det[near]]] = True
+        track, det = np.repeat(lost, len(free)), np.tile(free, len(lost))
+        state, box = table[:, track], _centres(dets.boxes[:, det])
+        reach = _LOOK_REACH * np.sqrt(state[8:10]) + 0.5 * state[2:4]
+        ratio = box[2:] / state[2:4]
+        near = ((np.abs(box[:2] - state[0:2]) < reach) & (ratio < _LOOK_RATIO)
+                & (ratio > 1 / _LOOK_RATIO)).all(0) & (state[_CLASS] == dets.classes[det])
+        track, det = track[near], det[near]
+        alike = self._looks.similarity(track, dets.looks[det])
+        pairs = _Pairs(track, det, alike, alike, dets.scores[det], table[_STATE, track])
+        _take(match, used, pairs, alike > p.appearance_gate, alike)
+
+    def _finish(self, match: np.ndarray, dets: _Detections) -> np.ndarray:
+        """Correct, retire and start tracks; return the id of each detection."""
+        ids = np.full(len(dets.scores), -1)
+        tracks = np.flatnonzero(match >= 0)
+        matched = match[tracks]
+        if len(tracks):
+            ids[matched] = self._correct(tracks, matched, dets)
+        if len(tracks) < len(match):
+            self._retire(match < 0)
+        unused = dets.scores >= self._params.birth_score
+        unused[matched] = False
+        if unused.any():
+            born = self._distinct(np.flatnonzero(unused), matched, dets)
+            self._start(born[:self._params.max_tracks - self._count], dets, ids)
+        return ids
 
     def _correct(
-            self, tracks: np.ndarray, dets: np.ndarray, boxes: np.ndarray,
-            scores: np.ndarray, classes: np.ndarray) -> None:
-        """Correct the matched tracks by their detections."""
-        p = self._params
-        found = self._table[:, tracks]
-        boxes, scores, classes = boxes[:, dets], scores[dets], classes[dets]
-        kalman.correct(
-            found[_FILTER], _centres(boxes), np.full(len(dets), p.measurement_noise))
-        found[_SEEN_AT] = boxes
+            self, tracks: np.ndarray, matched: np.ndarray, dets: _Detections) -> np.ndarray:
+        """Correct the tracks by their detections; return their ids."""
+        p, found = self._params, self._table[:, tracks]
+        boxes, scores, classes = dets.boxes[:, matched], dets.scores[matched], dets.classes[matched]
+        # A detection is the less precise the lower its score (Du et al., GIAOTracker, 2021).
+        kalman.correct(found[_FILTER], _centres(boxes), p.measurement_noise * (1.5 - scores))
+        found[_PLACE] = boxes
         found[_UNSEEN] = 0.0
         found[_SCORE] = scores
         found[_HITS] += 1
         # Weighted majority vote (Boyer and Moore, 1981): one class and its evidence.
-        found[_VOTE] += np.where(found[_CLASS] == classes, scores, -scores)
-        found[_CLASS] = np.where(found[_VOTE] < 0, classes, found[_CLASS])
-        found[_VOTE] = np.minimum(np.abs(found[_VOTE]), _VOTE_LIMIT)
-        found[_STATE] = np.where(
-            (found[_STATE] != TrackState.TENTATIVE) | (found[_HITS] >= p.confirm_hits)
-            | (scores >= p.instant_score), TrackState.CONFIRMED, TrackState.TENTATIVE)
+        agrees = found[_CLASS] == classes
+        found[_VOTE] += np.where(agrees, scores, -scores)
+        if not agrees.all():
+            found[_CLASS] = np.where(found[_VOTE] < 0, classes, found[_CLASS])
+            np.abs(found[_VOTE], out=found[_VOTE])
+        np.minimum(found[_VOTE], _VOTE_LIMIT, out=found[_VOTE])
+        waiting = ((found[_STATE] == _TENTATIVE) & (found[_HITS] < p.confirm_hits)
+                   & (scores < p.instant_score))
+        found[_STATE] = np.where(waiting, _TENTATIVE, _CONFIRMED)
+        self._name(found)
         self._table[:, tracks] = found
-
-    def _finish(
-            self, match: np.ndarray, found: np.ndarray, boxes: np.ndarray,
-            scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """Start, name and retire tracks; return the id of each detection."""
-        ids = np.full(len(scores), -1, np.int64)
-        table = self._table[:, :self._count]
-        self._name(table)
-        dets = match[found]
-        ids[dets] = table[_ID, found]
-        born = scores >= self._params.birth_score
-        born[dets] = False
-        self._retire(match)
-        born = np.flatnonzero(born)
-        if len(born):
-            born = self._distinct(born, dets, boxes, scores)
-            self._start(born, boxes, scores, classes, ids)
-        return ids
+        if dets.looks is not None:
+            clear = np.flatnonzero(_crowding(dets.boxes)[matched] < _CROWDED)
+            self._looks.learn(tracks[clear], dets.looks[matched[clear]], scores[clear])
+        return found[_ID]
 
     def _name(self, table: np.ndarray) -> None:
         """Give the next ids to confirmed tracks that have none."""
-        new = np.flatnonzero((table[_STATE] == TrackState.CONFIRMED) & (table[_ID] < 0))
-        table[_ID, new] = np.arange(self._next_id, self._next_id + len(new))
-        self._next_id += len(new)
+        new = np.flatnonzero((table[_ID] < 0) & (table[_STATE] == _CONFIRMED))
+        if len(new):
+            table[_ID, new] = np.arange(self._next_id, self._next_id + len(new))
+            self._next_id += len(new)
 
-    def _retire(self, match: np.ndarray) -> None:
+    def _retire(self, missed: np.ndarray) -> None:
         """Mark tracks without a detection as lost; drop the old and the tentative ones."""
-        missed = match < 0
-        if not missed.any():
-            return
         table = self._table[:, :self._count]
-        keep = ~missed | ((table[_STATE] != TrackState.TENTATIVE)
-                          & (table[_UNSEEN] <= self._params.lost_seconds))
-        table[_STATE, missed] = TrackState.LOST
-        if not keep.all():
-            self._count = int(np.count_nonzero(keep))
-            self._table[:, :self._count] = table[:, keep]
+        dropped = missed & ((table[_STATE] == _TENTATIVE)
+                            | (table[_UNSEEN] > self._params.lost_seconds))
+        table[_STATE, missed] = _LOST
+        table[6:8, missed] = 0.0  # a hidden object does not go on growing
+        if dropped.any():
+            kept = ~dropped
+            self._count = int(np.count_nonzero(kept))
+            self._table[:, :self._count] = table[:, kept]
+            if self._looks is not None:
+                self._looks.keep(kept)
 
     def _distinct(
-            self, born: np.ndarray, matched: np.ndarray, boxes: np.ndarray,
-            scores: np.ndarray) -> np.ndarray:
+            self, born: np.ndarray, matched: np.ndarray, dets: _Detections) -> np.ndarray:
         """Return those of `born` that do not repeat a matched or a better new detection."""
-        born = born[np.argsort(-scores[born], kind='stable')]
+        born = born[np.argsort(-dets.scores[born], kind='stable')]
         others = np.concatenate((matched, born))
-        new, other = overlapping_pairs(boxes[:, born], boxes[:, others])
-        iou, _ = pair_overlap(boxes[:, born[new]], boxes[:, others[other]])
+        new, other = overlapping_pairs(dets.boxes[:, born], dets.boxes[:, others])
+        iou, _ = pair_overlap(dets.boxes[:, born[new]], dets.boxes[:, others[other]])
         twice = (iou > self._params.duplicate_iou) & (other < new + len(matched))
         keep = np.ones(len(born), bool)
         keep[new[twice]] = False
         return born[keep]
 
-    def _start(
-            self, born: np.ndarray, boxes: np.ndarray, scores: np.ndarray,
-            classes: np.ndarray, ids: np.ndarray) -> None:
-        """Start a track at each detection of `born`, as far as there is room."""
+    def _start(self, born: np.ndarray, dets: _Detections, ids: np.ndarray) -> None:
+        """Start a track at each detection of `born`; enter the ids of those confirmed at once."""
         p = self._params
-        born = born[:p.max_tracks - self._count]
         table = self._table[:, self._count:self._count + len(born)]
-        boxes, scores = boxes[:, born], scores[born]
+        boxes, scores = dets.boxes[:, born], dets.scores[born]
         kalman.start(table[_FILTER], _centres(boxes), p.measurement_noise)
-        table[_SEEN_AT] = boxes
+        table[_PLACE] = boxes
         table[_UNSEEN:_AGE + 1] = 0.0
         table[_SCORE] = table[_VOTE] = scores
         table[_HITS] = 1
         table[_ID] = -1
-        table[_CLASS] = classes[born]
+        table[_CLASS] = dets.classes[born]
         table[_STATE] = np.where(
-            (scores >= p.instant_score) | (p.confirm_hits == 1),
-            TrackState.CONFIRMED, TrackState.TENTATIVE)
+            (scores >= p.instant_score) | (p.confirm_hits == 1), _CONFIRMED, _TENTATIVE)
         self._name(table)
         ids[born] = table[_ID]
+        if self._looks is not None:
+            self._looks.set(self._count, len(born), 0 if dets.looks is None else dets.looks[born])
         self._count += len(born)
 
 
@@ -341,24 +423,42 @@ def create_tracker(**params: Any) -> Tracker:
 
     :raises UserError: if a parameter does not exist or is out of its range.
     """
-    known = [f.name for f in fields(TrackerParams)]
+    known = [item.name for item in fields(TrackerParams)]
     for name in params:
         if name not in known:
-            raise UserError(
-                f'the tracker has no parameter {name!r}; it has {", ".join(known)}')
-    return Tracker(replace(TrackerParams(), **params))
+            raise UserError(f'the tracker has no parameter {name!r}; it has {", ".join(known)}')
+    return Tracker(TrackerParams(**params))
+
+
+def _take(
+        match: np.ndarray, used: np.ndarray, pairs: _Pairs, candidates: np.ndarray,
+        gain: np.ndarray) -> None:
+    """Enter the best assignment among the pairs of bool[k] `candidates` in match and used."""
+    chosen = np.flatnonzero(candidates)
+    if len(chosen):
+        track, det = pairs.track[chosen], pairs.det[chosen]
+        best = assign(track, det, gain[chosen])
+        track, det = track[best], det[best]
+        match[track] = det
+        used[det] = True
 
 
 def _checked(
-        boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray,
-) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray,
+    embeddings: Optional[np.ndarray],
+) -> Tuple[np.ndarray, np.ndarray, np.ndarray, Optional[np.ndarray]]:
     boxes, scores, classes = np.asarray(boxes), np.asarray(scores), np.asarray(classes)
     n = scores.shape[0] if scores.ndim == 1 else -1
     if n < 0 or classes.shape != (n,) or (boxes.shape != (n, 4) and (n or boxes.size)):
         raise ValueError(
             f'boxes {boxes.shape}, scores {scores.shape} and classes {classes.shape} do not '
             'belong together; give boxes [n, 4], scores [n] and classes [n]')
-    return boxes.reshape(n, 4).astype(np.float64, copy=False), scores, classes
+    if embeddings is not None:
+        embeddings = np.asarray(embeddings)
+        if embeddings.ndim != 2 or len(embeddings) != n:
+            raise ValueError(f'embeddings {embeddings.shape} do not fit {n} boxes; give [n, d]')
+    boxes = boxes.reshape(n, 4).astype(np.float64, copy=False)
+    return boxes, scores.astype(np.float64, copy=False), classes, embeddings
 
 
 def _usable_warp(warp: Optional[np.ndarray]) -> Optional[np.ndarray]:
@@ -386,7 +486,7 @@ def _centres(corners: np.ndarray) -> np.ndarray:
 
 def _grown(corners: np.ndarray) -> np.ndarray:
     """Return boxes [4, n] grown about their centres."""
-    margin = (corners[2:] - corners[:2]) * ((_RECOVER_GROWTH - 1) / 2)
+    margin = (corners[2:] - corners[:2]) * _PLACE_GROWTH
     return np.concatenate((corners[:2] - margin, corners[2:] + margin))
 
 
@@ -396,3 +496,12 @@ def _warped(corners: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     centres[:2] = matrix[:, :2] @ centres[:2] + matrix[:, 2:]
     centres[2:] *= kalman.affine_scale(matrix)
     return _corners(centres)
+
+
+def _crowding(boxes: np.ndarray) -> np.ndarray:
+    """Return the largest IoU of each box [4, n] with another one, float64[n]."""
+    one, other = overlapping_pairs(boxes, boxes)
+    iou, _ = pair_overlap(boxes[:, one], boxes[:, other])
+    result = np.zeros(boxes.shape[1])
+    np.maximum.at(result, one, np.where(one == other, 0.0, iou))
+    return result
