@@ -10,7 +10,7 @@ from typing import Any, Dict
 from yolojet_ros.cli.processes import nodes, Nodes
 from yolojet_ros.core.errors import UserError
 
-_START_SECONDS = 60
+_START_SECONDS = 30
 RESULTS = ('summary.json', 'annotated.png', 'annotated.mp4', 'echo.json')
 
 
@@ -42,7 +42,11 @@ def run_chain(
         _wait_active(running, detecting)
         filming = running.start('camera', {
             'duration': float(seconds), 'wait_for_subscribers': 1 + echo + draw, **camera})
+        end = time.monotonic() + seconds + _START_SECONDS
         while monitor.poll() is None:
+            if time.monotonic() > end:
+                raise UserError(
+                    f'no end of the run {_START_SECONDS} s after it was due; see the logs in {out}')
             running.check('camera', filming)
             running.check('detector', detecting)
             if echoing:
