@@ -17,7 +17,7 @@ def overlapping_pairs(a: np.ndarray, b: np.ndarray) -> Tuple[np.ndarray, np.ndar
     """Return the indices (of a, of b) of all pairs of boxes float64[4, n], [4, m] that touch."""
     touch = a[:2, :, None] < b[2:, None, :]
     touch &= a[2:, :, None] > b[:2, None, :]
-    return np.nonzero(touch[0] & touch[1])
+    return (touch[0] & touch[1]).nonzero()
 
 
 def pair_overlap(a: np.ndarray, b: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
@@ -47,10 +47,12 @@ def common_shift(offsets: np.ndarray, sizes: np.ndarray) -> Optional[np.ndarray]
     if count < _LEAST_OFFSETS:
         return None
     shift = _median(offsets)
-    spread = _DEVIATION * _median(np.abs(offsets - shift)) + _LEAST_SPREAD * _median(sizes)
-    if (np.abs(shift) <= _STANDARD_ERRORS * spread / count ** 0.5).all():
+    spread = _LEAST_SPREAD * _median(sizes)
+    excess = np.abs(shift) * (count ** 0.5 / _STANDARD_ERRORS) - spread
+    if excess.max() <= 0:
         return None
-    return shift
+    excess -= _DEVIATION * _median(np.abs(offsets - shift))
+    return None if excess.max() <= 0 else shift
 
 
 def _median(rows: np.ndarray) -> np.ndarray:
@@ -75,7 +77,7 @@ def assign(rows: np.ndarray, columns: np.ndarray, gain: np.ndarray) -> np.ndarra
     alone = (row_count[rows] == 1) & (column_count[columns] == 1)
     if alone.all():
         return np.arange(len(rows))
-    rest = np.flatnonzero(~alone)
+    rest = (~alone).nonzero()[0]
     r, height = _compress(rows[rest], row_count)
     c, width = _compress(columns[rest], column_count)
     table = np.zeros((height, width))
@@ -83,13 +85,13 @@ def assign(rows: np.ndarray, columns: np.ndarray, gain: np.ndarray) -> np.ndarra
     table[r, c] = gain[rest]
     index[r, c] = rest
     solved = index[linear_sum_assignment(table, maximize=True)]
-    return np.concatenate((np.flatnonzero(alone), solved[solved >= 0]))
+    return np.concatenate((alone.nonzero()[0], solved[solved >= 0]))
 
 
 def _compress(values: np.ndarray, scratch: np.ndarray) -> Tuple[np.ndarray, int]:
     """Number the distinct `values` 0..m-1; `scratch` int64[> max(values)] is overwritten."""
     scratch[:] = 0
     scratch[values] = 1
-    distinct = np.flatnonzero(scratch)
+    distinct = scratch.nonzero()[0]
     scratch[distinct] = np.arange(len(distinct))
     return scratch[values], len(distinct)

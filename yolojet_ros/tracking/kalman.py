@@ -35,20 +35,15 @@ def start(block: np.ndarray, mean: np.ndarray, measurement_noise: float) -> None
 def predict(
         block: np.ndarray, dt: float, position_noise: float, velocity_noise: float) -> None:
     """Move all filters of `block` float64[20, n] ahead by `dt` seconds, in place."""
-    mean, velocity = block[MEAN], block[VELOCITY]
-    position_var, covariance, velocity_var = (
-        block[VAR_POSITION], block[COVARIANCE], block[VAR_VELOCITY])
+    mean, velocity_var, covariance = block[MEAN], block[VAR_VELOCITY], block[COVARIANCE]
     variance = np.square(mean[2:]) * dt
-    mean += velocity * dt
-    position_var += (2 * dt) * covariance + (dt * dt) * velocity_var
-    covariance += velocity_var * dt
-    noise = variance * position_noise ** 2
-    position_var[:2] += noise
-    position_var[2:] += noise
-    noise = variance * velocity_noise ** 2
-    velocity_var[:2] += noise
-    velocity_var[2:] += noise
+    mean += block[VELOCITY] * dt
     np.maximum(mean[2:], 1.0, out=mean[2:])
+    growth = velocity_var * dt
+    block[VAR_POSITION] += (covariance + covariance + growth) * dt
+    covariance += growth
+    _halves(block[VAR_POSITION])[...] += variance * position_noise ** 2
+    _halves(velocity_var)[...] += variance * velocity_noise ** 2
 
 
 def correct(block: np.ndarray, measured: np.ndarray, noise: np.ndarray) -> None:
@@ -61,9 +56,7 @@ def correct(block: np.ndarray, measured: np.ndarray, noise: np.ndarray) -> None:
     position_var, covariance, velocity_var = (
         block[VAR_POSITION], block[COVARIANCE], block[VAR_VELOCITY])
     spread = np.square(block[2:4] * noise)
-    total = position_var.copy()
-    total[:2] += spread
-    total[2:] += spread
+    total = (_halves(position_var) + spread).reshape(4, -1)
     gain = position_var / total
     velocity_gain = covariance / total
     innovation = measured - block[MEAN]
@@ -83,6 +76,11 @@ def warp(block: np.ndarray, matrix: np.ndarray) -> None:
     block[2:4] *= scale
     block[6:8] *= scale
     block[8:20] *= scale * scale
+
+
+def _halves(rows: np.ndarray) -> np.ndarray:
+    """Return a view [2, 2, n] of rows [4, n]: what belongs to x, y and to w, h."""
+    return rows.reshape(2, 2, -1)
 
 
 def affine_scale(matrix: np.ndarray) -> float:

@@ -35,8 +35,8 @@ _FARTHEST = 1e6  # px; boxes with coordinates beyond are taken for garbage
 _VOTE_LIMIT = 10.0  # evidence a class can gather, so that a true change wins in a few frames
 _PLACE_GROWTH = 0.05  # of a box on each side, when looking where a track was last seen
 _USUAL_INTERVAL = 1 / 30  # s, until two stamps have told
-_SHIFT_GATE = 0.1  # least IoU x height overlap of pairs that tell a common shift
-_SHIFT_SECONDS = 0.15  # tracks unseen for longer do not tell
+_SHIFT_SECONDS = 0.1  # tracks unseen for longer do not tell how the camera moved
+_SHIFT_ROUNDS = 2  # the first may bring the boxes only near enough to see the whole shift
 _CROWDED = 0.3  # IoU with another detection above which a look is not learned
 _LOOK_REACH = 3.0  # standard deviations of the predicted place
 _LOOK_RATIO = 1.5  # of sizes
@@ -79,7 +79,7 @@ class _Pairs(NamedTuple):
     track: np.ndarray
     det: np.ndarray
     iou: np.ndarray
-    height: np.ndarray
+    agreement: np.ndarray  # IoU x height overlap
     score: np.ndarray
     state: np.ndarray
 
@@ -206,7 +206,7 @@ class Tracker:
         """Return the indices of the detections worth looking at, at most max_tracks of them."""
         near = np.abs(boxes) < _FARTHEST
         near[:, 2:] &= boxes[:, 2:] > boxes[:, :2]
-        kept = np.flatnonzero(near.all(1) & (scores >= self._params.low_score))
+        kept = (near.all(1) & (scores >= self._params.low_score)).nonzero()[0]
         if len(kept) > self._params.max_tracks:
             order = np.argsort(-scores[kept], kind='stable')[:self._params.max_tracks]
             kept = np.sort(kept[order])
@@ -221,37 +221,42 @@ class Tracker:
 
     def _associate(self, dets: _Detections) -> np.ndarray:
         """Return the detection of each track, int64[tracks], -1 where there is none."""
-        match = np.full(self._count, -1)
         if self._count == 0 or len(dets.scores) == 0:
+            return np.full(self._count, -1)
+        pairs, match, used = self._first_matches(dets)
+        for _ in range(_SHIFT_ROUNDS):
+            if not self._follow_camera(match, dets):
+                break
+            pairs, match, used = self._first_matches(dets)
+        if used.all() or (match >= 0).all():
             return match
-        p, table = self._params, self._table[:, :self._count]
-        pairs = self._pairs(dets)
-        shift = self._shared_motion(pairs, dets)
-        if shift is not None:
-            table[0:2] += shift
-            table[20:22] += shift
-            table[22:24] += shift
-            pairs = self._pairs(dets)
-        used = np.zeros(len(dets.scores), bool)
-        high = pairs.score >= p.high_score
-        agreement = pairs.iou * pairs.height
-        gain = agreement * np.sqrt(pairs.score)
-        gain[pairs.state == _LOST] *= p.lost_penalty
-        sure = pairs.state != _TENTATIVE
-        _take(match, used, pairs, high & sure & (gain > p.match_gate), gain)
-        if (match >= 0).all():
-            return match
-        low = ~high & (
-            (pairs.state == _CONFIRMED) & (agreement > p.low_gate)
-            | (pairs.state == _LOST) & (agreement > p.lost_low_gate)
-            & (table[_UNSEEN, pairs.track] < p.lost_low_seconds))
-        free = (match[pairs.track] < 0) & ~used[pairs.det]
-        _take(match, used, pairs, free & low, agreement)
-        free = (match[pairs.track] < 0) & ~used[pairs.det]
-        gain = pairs.iou * pairs.score
-        _take(match, used, pairs, free & high & ~sure & (gain > p.tentative_gate), gain)
+        pairs = _left(match, used, pairs)
+        if len(pairs.track):
+            self._second_matches(match, used, pairs)
         self._recover(match, used, dets)
         return match
+
+    def _first_matches(self, dets: _Detections) -> Tuple[_Pairs, np.ndarray, np.ndarray]:
+        """Match known tracks to confident boxes; return pairs, matches and boxes in use."""
+        p, pairs = self._params, self._pairs(dets)
+        match, used = np.full(self._count, -1), np.zeros(len(dets.scores), bool)
+        gain = pairs.agreement * np.sqrt(pairs.score)
+        gain[pairs.state == _LOST] *= p.lost_penalty
+        good = (pairs.score >= p.high_score) & (pairs.state != _TENTATIVE) & (gain > p.match_gate)
+        _take(match, used, pairs, good, gain)
+        return pairs, match, used
+
+    def _second_matches(self, match: np.ndarray, used: np.ndarray, pairs: _Pairs) -> None:
+        """Match tracks in sight to doubtful boxes, then new tracks to confident ones."""
+        p = self._params
+        enough = np.where(pairs.state == _CONFIRMED, p.low_gate, 1.0)
+        enough[(pairs.state == _LOST) & (self._table[_UNSEEN, pairs.track] < p.lost_low_seconds)
+               ] = p.lost_low_gate
+        low = pairs.score < p.high_score
+        _take(match, used, pairs, low & (pairs.agreement > enough), pairs.agreement)
+        gain = pairs.iou * pairs.score
+        new = ~low & (pairs.state == _TENTATIVE) & (gain > p.tentative_gate)
+        _take(match, used, pairs, new, gain)
 
     def _pairs(self, dets: _Detections) -> _Pairs:
         """Return all pairs of a track and a detection that touch."""
@@ -260,42 +265,39 @@ class Tracker:
         track, det = overlapping_pairs(predicted, dets.boxes)
         iou, height = pair_overlap(predicted[:, track], dets.boxes[:, det])
         iou[table[_CLASS, track] != dets.classes[det]] *= self._params.class_penalty
-        return _Pairs(track, det, iou, height, dets.scores[det], table[_STATE, track])
+        return _Pairs(track, det, iou, iou * height, dets.scores[det], table[_STATE, track])
 
-    def _shared_motion(self, pairs: _Pairs, dets: _Detections) -> Optional[np.ndarray]:
+    def _follow_camera(self, match: np.ndarray, dets: _Detections) -> bool:
         """
-        Return the shift float64[2, 1], px, that all tracks missed their detections by.
+        Move all tracks by the shift that their matches have in common; say if there is one.
 
         A camera that turns moves all boxes alike. What no warp told shows in the
         median of the innovations, if it stands out from their spread.
         """
         table = self._table[:, :self._count]
-        recent = table[_UNSEEN] < _SHIFT_SECONDS + self._interval
-        agreement = pairs.iou * pairs.height
-        telling = np.flatnonzero(
-            (agreement > _SHIFT_GATE) & (pairs.score >= self._params.high_score)
-            & recent[pairs.track])
-        if len(telling) < 4:
-            return None
-        track, det = pairs.track[telling], pairs.det[telling]
-        chosen = assign(track, det, agreement[telling])
-        track, det = track[chosen], det[chosen]
-        seen = dets.boxes[:, det]
-        return common_shift((seen[:2] + seen[2:]) * 0.5 - table[0:2, track], table[2:4, track])
+        track = ((match >= 0) & (table[_UNSEEN] < _SHIFT_SECONDS + self._interval)).nonzero()[0]
+        seen = dets.boxes[:, match[track]]
+        shift = common_shift((seen[:2] + seen[2:]) * 0.5 - table[0:2, track], table[2:4, track])
+        if shift is None:
+            return False
+        table[0:2] += shift
+        table[20:22] += shift
+        table[22:24] += shift
+        return True
 
     def _recover(self, match: np.ndarray, used: np.ndarray, dets: _Detections) -> None:
         """Match what is left to confident boxes by the place last seen, then by the look."""
         p, table = self._params, self._table[:, :self._count]
-        left = np.flatnonzero(
-            (match < 0) & (table[_STATE] != _TENTATIVE) & (table[_UNSEEN] < p.recover_seconds))
-        free = np.flatnonzero(~used & (dets.scores >= p.high_score))
+        left = ((match < 0) & (table[_STATE] != _TENTATIVE)
+                & (table[_UNSEEN] < p.recover_seconds)).nonzero()[0]
+        free = (~used & (dets.scores >= p.high_score)).nonzero()[0]
         if len(left) and len(free):
             places, boxes = _grown(table[_PLACE][:, left]), _grown(dets.boxes[:, free])
             track, det = overlapping_pairs(places, boxes)
-            iou, height = pair_overlap(places[:, track], boxes[:, det])
+            iou, _ = pair_overlap(places[:, track], boxes[:, det])
             track, det = left[track], free[det]
             iou[table[_CLASS, track] != dets.classes[det]] *= p.class_penalty
-            pairs = _Pairs(track, det, iou, height, dets.scores[det], table[_STATE, track])
+            pairs = _Pairs(track, det, iou, iou, dets.scores[det], table[_STATE, track])
             _take(match, used, pairs, iou > p.recover_iou, iou)
         if dets.looks is not None:
             self._recover_by_look(match, used, dets)
@@ -304,8 +306,8 @@ class Tracker:
             self, match: np.ndarray, used: np.ndarray, dets: _Detections) -> None:
         """Match lost tracks to confident boxes that look alike and are within reach."""
         p, table = self._params, self._table[:, :self._count]
-        lost = np.flatnonzero((match < 0) & (table[_STATE] == _LOST))
-        free = np.flatnonzero(~used & (dets.scores >= p.high_score))
+        lost = ((match < 0) & (table[_STATE] == _LOST)).nonzero()[0]
+        free = (~used & (dets.scores >= p.high_score)).nonzero()[0]
         if len(lost) == 0 or len(free) == 0:
             return
         track, det = np.repeat(lost, len(free)), np.tile(free, len(lost))
@@ -322,7 +324,7 @@ class Tracker:
     def _finish(self, match: np.ndarray, dets: _Detections) -> np.ndarray:
         """Correct, retire and start tracks; return the id of each detection."""
         ids = np.full(len(dets.scores), -1)
-        tracks = np.flatnonzero(match >= 0)
+        tracks = (match >= 0).nonzero()[0]
         matched = match[tracks]
         if len(tracks):
             ids[matched] = self._correct(tracks, matched, dets)
@@ -331,7 +333,7 @@ class Tracker:
         unused = dets.scores >= self._params.birth_score
         unused[matched] = False
         if unused.any():
-            born = self._distinct(np.flatnonzero(unused), matched, dets)
+            born = self._distinct(unused.nonzero()[0], matched, dets)
             self._start(born[:self._params.max_tracks - self._count], dets, ids)
         return ids
 
@@ -348,24 +350,26 @@ class Tracker:
         found[_HITS] += 1
         # Weighted majority vote (Boyer and Moore, 1981): one class and its evidence.
         agrees = found[_CLASS] == classes
-        found[_VOTE] += np.where(agrees, scores, -scores)
-        if not agrees.all():
+        if agrees.all():
+            found[_VOTE] += scores
+        else:
+            found[_VOTE] += np.where(agrees, scores, -scores)
             found[_CLASS] = np.where(found[_VOTE] < 0, classes, found[_CLASS])
             np.abs(found[_VOTE], out=found[_VOTE])
         np.minimum(found[_VOTE], _VOTE_LIMIT, out=found[_VOTE])
-        waiting = ((found[_STATE] == _TENTATIVE) & (found[_HITS] < p.confirm_hits)
-                   & (scores < p.instant_score))
-        found[_STATE] = np.where(waiting, _TENTATIVE, _CONFIRMED)
+        found[_STATE] = np.where(
+            (found[_STATE] == _TENTATIVE) & (found[_HITS] < p.confirm_hits)
+            & (scores < p.instant_score), _TENTATIVE, _CONFIRMED)
         self._name(found)
         self._table[:, tracks] = found
         if dets.looks is not None:
-            clear = np.flatnonzero(_crowding(dets.boxes)[matched] < _CROWDED)
+            clear = (_crowding(dets.boxes)[matched] < _CROWDED).nonzero()[0]
             self._looks.learn(tracks[clear], dets.looks[matched[clear]], scores[clear])
         return found[_ID]
 
     def _name(self, table: np.ndarray) -> None:
         """Give the next ids to confirmed tracks that have none."""
-        new = np.flatnonzero((table[_ID] < 0) & (table[_STATE] == _CONFIRMED))
+        new = ((table[_ID] < 0) & (table[_STATE] == _CONFIRMED)).nonzero()[0]
         if len(new):
             table[_ID, new] = np.arange(self._next_id, self._next_id + len(new))
             self._next_id += len(new)
@@ -434,13 +438,19 @@ def _take(
         match: np.ndarray, used: np.ndarray, pairs: _Pairs, candidates: np.ndarray,
         gain: np.ndarray) -> None:
     """Enter the best assignment among the pairs of bool[k] `candidates` in match and used."""
-    chosen = np.flatnonzero(candidates)
+    chosen = candidates.nonzero()[0]
     if len(chosen):
         track, det = pairs.track[chosen], pairs.det[chosen]
         best = assign(track, det, gain[chosen])
         track, det = track[best], det[best]
         match[track] = det
         used[det] = True
+
+
+def _left(match: np.ndarray, used: np.ndarray, pairs: _Pairs) -> _Pairs:
+    """Return the pairs whose track and detection are both unmatched."""
+    left = ((match[pairs.track] < 0) & ~used[pairs.det]).nonzero()[0]
+    return _Pairs(*[values[left] for values in pairs])
 
 
 def _checked(
