@@ -38,7 +38,7 @@ def test_train_export_prune_quantize_evaluate(tmp_path, capsys, monkeypatch):
     assert '55 convolutions in INT8' in capsys.readouterr().out
     assert _yolojet('fp16', folder / 'n.onnx', folder / 'h.onnx') == 0
     assert _yolojet('info', folder / 'q.onnx') == 0
-    assert 'quantization: INT8 Q/DQ, entropy' in capsys.readouterr().out
+    assert 'quantization: INT8 Q/DQ, percentile' in capsys.readouterr().out
     assert _yolojet('evaluate', folder / 'q.onnx', folder / 'h.onnx', '--against',
                     folder / 'n.onnx', '--images', 4, '--limit', 100) == 0
     shown = capsys.readouterr().out

@@ -213,8 +213,8 @@ def _add_quantize(commands) -> None:
     parser.add_argument('--data', default='scene',
                         help='calibration images: a folder, a bag, or scene (default)')
     parser.add_argument('--images', type=int, default=128, help='how many (default 128)')
-    parser.add_argument('--method', default='entropy',
-                        help='minmax, entropy (default) or percentile')
+    parser.add_argument('--method', default='percentile',
+                        help='minmax, entropy or percentile (default)')
     parser.add_argument('--keep-float', action='append', default=[], metavar='LAYER',
                         help='leave this convolution in float; may be repeated')
     parser.add_argument('--float-layers', type=int, default=0, metavar='N',

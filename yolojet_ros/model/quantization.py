@@ -9,8 +9,10 @@ initializers.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+import logging
 from pathlib import Path
-from typing import Collection, Dict, List, Mapping, Sequence, TYPE_CHECKING
+from typing import Collection, Dict, Iterator, List, Mapping, Sequence, TYPE_CHECKING
 
 import numpy as np
 
@@ -198,8 +200,20 @@ def quantize_dynamic(source: Path, output: Path) -> None:
 
     check_source(onnx_file.load(source), source.name)
     with atomic_path(output) as temporary:
-        convert(str(source), str(temporary), op_types_to_quantize=['Conv'],
-                weight_type=QuantType.QUInt8)
+        with _errors_only():
+            convert(str(source), str(temporary), op_types_to_quantize=['Conv'],
+                    weight_type=QuantType.QUInt8)
         model = onnx_file.load(temporary)
         onnx_file.set_metadata(model, {'quantization': 'INT8 dynamic, CPU only'})
         temporary.write_bytes(model.SerializeToString())
+
+
+@contextmanager
+def _errors_only() -> Iterator[None]:
+    """Silence the library's advice to prepare models in a way that exports have been."""
+    level = logging.root.level
+    logging.root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.root.setLevel(level)
