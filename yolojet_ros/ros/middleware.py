@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+from pathlib import Path
 from typing import List
 
+PROFILES = Path(__file__).with_name('fastdds.xml')
 _TRANSPORT_VARIABLES = (
     'FASTDDS_BUILTIN_TRANSPORTS', 'FASTDDS_DEFAULT_PROFILES_FILE',
     'FASTRTPS_DEFAULT_PROFILES_FILE')
@@ -29,18 +31,33 @@ def prepare() -> str:
 
     Call it before rclpy.init. Return one line that says what was done.
     """
-    return f'images over DDS: {_prepare_transport()}; memory: {_prepare_malloc()}'
+    return f'images over DDS: {prepare_transport()}; memory: {_prepare_malloc()}'
 
 
-def _prepare_transport() -> str:
+def prepare_transport() -> str:
+    """
+    Let Fast DDS share large images (fastdds.xml), unless the user has configured it.
+
+    Other middlewares are left alone. Return what was done; processes started
+    from this one inherit it.
+    """
     middleware = os.environ.get('RMW_IMPLEMENTATION', 'rmw_fastrtps_cpp')
     if 'fastrtps' not in middleware:
         return f'{middleware} is left as it is'
     for name in _TRANSPORT_VARIABLES:
         if name in os.environ:
             return f'{name}={os.environ[name]} is kept'
-    os.environ['FASTDDS_BUILTIN_TRANSPORTS'] = 'LARGE_DATA'
-    return 'FASTDDS_BUILTIN_TRANSPORTS=LARGE_DATA is set'
+    name = _profiles_variable()
+    os.environ[name] = str(PROFILES)
+    return f'64 MiB of shared memory, by {name}={PROFILES}'
+
+
+def _profiles_variable() -> str:
+    """Return the name that the installed Fast DDS knows; version 3 warns about the old one."""
+    prefixes = os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
+    if any(Path(prefix, 'share', 'fastrtps').is_dir() for prefix in prefixes if prefix):
+        return 'FASTRTPS_DEFAULT_PROFILES_FILE'
+    return 'FASTDDS_DEFAULT_PROFILES_FILE'
 
 
 def _prepare_malloc() -> str:

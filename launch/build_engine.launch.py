@@ -1,0 +1,45 @@
+"""
+Build a TensorRT engine from a YOLOv8 ONNX file, on the machine that will run it.
+
+    ros2 launch yolojet_ros build_engine.launch.py onnx:=/path/to/yolov8n.onnx
+    ros2 launch yolojet_ros build_engine.launch.py onnx:=m.onnx precision:=int8 calib:=/images
+"""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+# Name, type, default (None: it must be given), description.
+ARGUMENTS = (
+    ('onnx', str, None, 'YOLOv8 .onnx file to build from.'),
+    ('profile', str, 'auto', 'Kind of machine: auto, or a file of config/profiles such as '
+                             'jetson_orin_nano.'),
+    ('precision', str, '', 'fp32, fp16, int8 or best. Empty takes that of the profile.'),
+    ('workspace', int, '', 'Limit of the builder\'s scratch memory in MiB. Empty takes that of '
+                           'the profile.'),
+    ('out', str, '', 'Engine file to write. Empty writes beside the .onnx file.'),
+    ('calib', str, '', 'Images for INT8: scene, a folder of images or a bag.'),
+)
+
+
+def generate_launch_description():
+    """Return the arguments and, once they are known, the builder."""
+    arguments = [
+        DeclareLaunchArgument(name, default_value=default, description=description)
+        for name, _, default, description in ARGUMENTS]
+    return LaunchDescription([*arguments, OpaqueFunction(function=_start)])
+
+
+def _start(context):
+    parameters = {}
+    for name, kind, _, _ in ARGUMENTS:
+        value = LaunchConfiguration(name).perform(context)
+        if value:
+            # Without its type a file name such as 8 would become a number.
+            parameters[name] = ParameterValue(value, value_type=kind)
+    return [Node(
+        package='yolojet_ros', executable='build_engine', name='engine_builder', output='screen',
+        emulate_tty=True, parameters=[parameters],
+        on_exit=[Shutdown(reason='the build has ended')])]
