@@ -188,11 +188,18 @@ class Peer:
     # ---- camera and consumer
 
     def wait_for_subscriber(self, publisher=None):
-        """Wait until the detector listens to the images and we listen to its results."""
+        """Wait until images get through to the detector and results back to us."""
         publisher = publisher or self.image_publisher
-        self.spin_until(
-            lambda: publisher.get_subscription_count() > 0
-            and self.node.count_publishers('detections') > 0, 20, 'nobody subscribes')
+        self.spin_until(publisher.get_subscription_count, 20, 'nobody subscribes')
+        # The two sides of a connection learn of each other at different moments.
+        for _ in range(40):
+            self.send(publisher=publisher, frame_id='handshake')
+            end = time.monotonic() + 0.25
+            while not self.results and time.monotonic() < end:
+                self.executor.spin_once(timeout_sec=0.05)
+            if self.results:
+                return
+        raise AssertionError('no image gets through')
 
     def send(self, image=None, stamp=None, frame_id='camera', publisher=None, **fields):
         """Publish an image; `fields` overwrite the message's. Return the message."""

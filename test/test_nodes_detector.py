@@ -9,9 +9,13 @@ import pytest
 
 from models import raw_output, write_model
 from ros_peers import NodeProcess, Peer, set_stamp
+from geometry_msgs.msg import PolygonStamped
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 from vision_msgs.msg import LabelInfo, VisionInfo
+
+from yolojet_ros.ros.warps import polygon_of_warp
 
 _MODULE = 'yolojet_ros.nodes.detector_node'
 _SIZE = (320, 192)
@@ -41,7 +45,8 @@ def running(model, tmp_path_factory):
 
 _DEFAULTS = dict(
     score_threshold=0.25, iou_threshold=0.7, class_thresholds=[], classes=[], agnostic_nms=False,
-    max_detections=300, min_box_size=0.0, roi=[], tracking=True, debug_image=True)
+    max_detections=300, min_box_size=0.0, roi=[], tracking=True, debug_image=True,
+    camera_motion='auto')
 
 
 @pytest.fixture
@@ -123,6 +128,7 @@ def test_tracking_can_be_switched_off_and_on(peer):
     (dict(roi=[0.1, 0.1, 0.9, 0.9]), '2 corners'),
     (dict(score_threshold=1.5), 'score_threshold'),
     (dict(tracker__lost_seconds=-1.0), 'tracker.lost_seconds'),
+    (dict(camera_motion='guess'), 'one of off, auto, flow, topic'),
     (dict(model='other.onnx'), ''), (dict(backend='tensorrt'), ''), (dict(transport='raw'), ''),
 ])
 def test_an_invalid_value_is_refused_with_all_that_came_with_it(peer, values, words):
@@ -151,6 +157,39 @@ def test_a_clock_that_jumps_back_starts_new_tracks(peer):
     first = crate_id(5000.0)
     assert first and crate_id(5000.2) == first
     assert crate_id(4990.0) != first
+
+
+@pytest.mark.parametrize('mode', ['off', 'auto', 'flow', 'topic'])
+def test_camera_motion_modes(peer, mode):
+    assert peer.set_parameters(camera_motion=mode) == ''
+    picture = np.random.default_rng(0).integers(0, 256, (384, 640, 3), np.uint8)
+    for index in range(4):
+        result = peer.detect(np.roll(picture, 3 * index, axis=1), stamp=7000 + index / 30)
+    assert result.detections[0].id.isdigit()
+
+
+def test_a_camera_motion_topic_keeps_ids_through_a_fast_pan(peer):
+    """The boxes stand still in the image while the camera is said to move: new objects."""
+    assert peer.set_parameters(camera_motion='topic') == ''
+    publisher = peer.node.create_publisher(PolygonStamped, 'camera_motion', 10)
+    peer.spin_until(publisher.get_subscription_count)
+
+    def last_id(start, shift):
+        for index in range(8):
+            header = Header()
+            set_stamp(header, start + index / 32)
+            warp = np.array([[1, 0, shift if index == 4 else 0], [0, 1, 0]], float)
+            publisher.publish(polygon_of_warp(header, warp, 640, 384))
+            time.sleep(0.02)
+            result = peer.detect(stamp=start + index / 32)
+            if index == 3:
+                before = result.detections[0].id
+        return before, result.detections[0].id
+    before, after = last_id(8000.0, 0.0)
+    assert before and before == after
+    before, after = last_id(8100.0, 400.0)
+    assert before and before != after
+    peer.node.destroy_publisher(publisher)
 
 
 def _gray(**fields):
@@ -286,7 +325,8 @@ def test_compressed_images(model, tmp_path):
     peer = Peer()
     publisher = peer.node.create_publisher(CompressedImage, '/front/image/compressed', 5)
     try:
-        peer.wait_for_subscriber(publisher)
+        peer.spin_until(publisher.get_subscription_count)
+        time.sleep(0.5)  # for the other side to learn of it, too
         for suffix in ('.jpg', '.png'):
             data = cv2.imencode(suffix, np.zeros((384, 640, 3), np.uint8))[1].tobytes()
             message = CompressedImage(format=suffix[1:], data=data)

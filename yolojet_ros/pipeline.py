@@ -14,6 +14,10 @@ from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.stage_times import StageTimes
 from yolojet_ros.inference.backend import Backend
 from yolojet_ros.tracking import Tracker
+from yolojet_ros.tracking.camera_motion import CameraMotion
+
+# Boxes that surely hold an object: the background's motion is not looked for in there.
+_SURE_SCORE = 0.3
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Frame:
 
 @dataclass
 class _Pending:
+    view: ImageView
     context: Any
     stamp: float
     warp: Optional[np.ndarray]
@@ -45,17 +50,21 @@ class Pipeline:
     Image -> letterbox -> network -> decode and NMS -> tracks -> filter.
 
     :param backend: a loaded backend; the caller closes it
-    :param filters: the user's thresholds; assign `filters` to change them from
-        the next frame on
+    :param filters: the user's thresholds
     :param tracker: gives ids; None to publish detections without
+    :param camera_motion: estimates how the camera moved where `submit` is not told;
+        None takes the camera for still
+
+    `filters`, `tracker` and `camera_motion` may be assigned between frames.
     """
 
     def __init__(
         self, backend: Backend, filters: FilterParams = FilterParams(),
-        tracker: Optional[Tracker] = None,
+        tracker: Optional[Tracker] = None, camera_motion: Optional[CameraMotion] = None,
     ) -> None:
         self.backend = backend
         self.tracker = tracker
+        self.camera_motion = camera_motion
         self._pending: Deque[_Pending] = deque()
         self.filters = filters
 
@@ -82,6 +91,8 @@ class Pipeline:
         """
         Start one frame.
 
+        :param view: the image; its bytes are read again by `collect` where the
+            camera's motion is estimated
         :param stamp: seconds, when the image was taken; the tracker's clock
         :param context: comes back with the result
         :param warp: float64[2, 3], affine from the previous image to this one
@@ -90,7 +101,7 @@ class Pipeline:
         selection, times = self._selection, StageTimes()
         used = selection.for_tracking() if self.tracker else selection
         self.backend.submit(view, used, times)
-        self._pending.append(_Pending(context, stamp, warp, selection, times))
+        self._pending.append(_Pending(view, context, stamp, warp, selection, times))
 
     def collect(self) -> Frame:
         """Finish the oldest submitted frame."""
@@ -99,9 +110,11 @@ class Pipeline:
         times = pending.times
         if self.tracker:
             times.lap('wait')
+            warp = self._warp(pending, detections)
+            times.lap('camera_motion')
             ids = self.tracker.update(
                 detections.boxes, detections.scores, detections.classes, pending.stamp,
-                warp=pending.warp)
+                warp=warp)
             detections = replace(detections, ids=ids)
             times.lap('track')
         return Frame(pending.context, pending.selection.publishable(detections), times)
@@ -113,3 +126,16 @@ class Pipeline:
         """Run one frame from image to result; arguments as for `submit`."""
         self.submit(view, stamp, context, warp)
         return self.collect()
+
+    def reset(self) -> None:
+        """Forget the tracks and the camera's last image; ids go on counting."""
+        if self.tracker:
+            self.tracker.reset()
+        if self.camera_motion:
+            self.camera_motion.reset()
+
+    def _warp(self, pending: _Pending, detections: Detections) -> Optional[np.ndarray]:
+        if pending.warp is not None or not self.camera_motion:
+            return pending.warp
+        sure = detections.boxes[detections.scores >= _SURE_SCORE]
+        return self.camera_motion.estimate(pending.view.bgr(), sure)

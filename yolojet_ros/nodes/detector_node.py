@@ -8,6 +8,7 @@ import traceback
 from typing import Any, Dict, List, Optional
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import PolygonStamped
 import numpy as np
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
@@ -22,21 +23,22 @@ from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
 from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.drawing import draw_detections
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.core.filters import FilterParams
 from yolojet_ros.core.image_formats import ImageError, ImageView
-from yolojet_ros.inference.load import BACKENDS, load_backend
+from yolojet_ros.inference.load import load_backend
+from yolojet_ros.nodes import detector_parameters
+from yolojet_ros.nodes.detector_parameters import DetectorParameters, FIXED
 from yolojet_ros.nodes.frame_worker import FrameWorker
 from yolojet_ros.pipeline import Frame, Pipeline
-from yolojet_ros.ros import messages, parameters
+from yolojet_ros.ros import messages
 from yolojet_ros.ros.cdr import DetectionsWriter
 from yolojet_ros.ros.images import fill_image, view_of_compressed, view_of_image
 from yolojet_ros.ros.spin import run_node, until_shutdown
 from yolojet_ros.ros.statistics import Statistics, SUPERSEDED
 from yolojet_ros.ros.subscription import subscribe_images
-from yolojet_ros.tracking import Tracker, TrackerParams
+from yolojet_ros.ros.warps import WarpBuffer
+from yolojet_ros.tracking import Tracker
+from yolojet_ros.tracking.camera_motion import CameraMotion
 
-TRACKER_PREFIX = 'tracker.'
-FIXED_PARAMETERS = ('model', 'backend', 'device', 'transport', 'pipeline_depth')
 _LOG_PERIOD = 10.0  # s between two messages about one cause
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL,
                       reliability=ReliabilityPolicy.RELIABLE)
@@ -66,91 +68,56 @@ class DetectorNode(LifecycleNode):
         self._writer: Optional[DetectionsWriter] = None
         self._tracker: Optional[Tracker] = None
         self._subscription = None
+        self._tracks = 0
         self._info_publishers: List[Any] = []
         self._statistics = Statistics()
+        self._used: Optional[DetectorParameters] = None  # by the frame in work
+        self._warps = WarpBuffer()
         self._logged: Dict[str, float] = {}
         self._active = False
         self._failure: Optional[str] = None
-        self._declare_parameters()
+        detector_parameters.declare(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._detections_publisher = self.create_lifecycle_publisher(
             Detection2DArray, 'detections', 5)
         self._debug_publisher = self.create_lifecycle_publisher(Image, 'debug_image', 1)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
         self._failure_guard = self.create_guard_condition(self._on_worker_failure)
-        # On the steady clock: health is reported even while simulated time stands still.
-        self.create_timer(1.0, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_subscription(PolygonStamped, 'camera_motion', self._warps.add, 50)
+        # Health is reported even while simulated time stands still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._publish_diagnostics, clock=steady)
 
     # ---- parameters
-
-    def _declare_parameters(self) -> None:
-        fixed = 'Fixed while configured: clean up the node first.'
-        parameters.declare(
-            self, 'model', '', 'Path of a YOLOv8 .onnx file or a TensorRT .engine file. '
-            + fixed)
-        parameters.declare(
-            self, 'backend', 'auto', 'What runs the network. ' + fixed,
-            constraints='one of ' + ', '.join(BACKENDS))
-        parameters.declare(self, 'device', 0, 'CUDA device index. ' + fixed, 0, 63)
-        parameters.declare(
-            self, 'transport', 'raw', 'Whether to subscribe image_raw or image_raw/compressed. '
-            + fixed, constraints='one of raw, compressed')
-        parameters.declare(
-            self, 'pipeline_depth', 1, 'Images on the GPU at once. 2 raises throughput and adds '
-            'up to one frame of latency. ' + fixed, 1, 2)
-        parameters.declare(
-            self, 'autostart', False, 'Configure and activate without a lifecycle manager.',
-            read_only=True)
-        parameters.declare(self, 'tracking', True, 'Give detections ids that stay with objects.')
-        parameters.declare(
-            self, 'debug_image', True, 'Draw debug_image while someone subscribes to it.')
-        parameters.declare_dataclass(self, FilterParams)
-        parameters.declare_dataclass(self, TrackerParams, TRACKER_PREFIX)
-
-    def _values(self, changes: List[Parameter] = ()) -> Dict[str, Any]:
-        """Return all parameter values as they are with `changes` applied."""
-        values = {name: item.value for name, item in self.get_parameters_by_prefix('').items()}
-        values.update({parameter.name: parameter.value for parameter in changes})
-        return values
 
     def _on_set_parameters(self, changes: List[Parameter]) -> SetParametersResult:
         """Accept all changes or none; accepted ones act from the next frame on."""
         try:
-            values = self._values(changes)
-            if values['backend'] not in BACKENDS:
-                raise UserError(
-                    f'backend is "{values["backend"]}"; it must be one of '
-                    + ', '.join(BACKENDS))
-            if values['transport'] not in ('raw', 'compressed'):
-                raise UserError(
-                    f'transport is "{values["transport"]}"; it must be raw or compressed')
-            filters = parameters.read_dataclass(FilterParams, values)
-            tracker_params = parameters.read_dataclass(TrackerParams, values, TRACKER_PREFIX)
+            wanted = DetectorParameters.read(self, changes)
             if self._pipeline:
-                filters.resolve(self._pipeline.backend.card.names)
+                wanted.filters.resolve(self._pipeline.backend.card.names)
         except UserError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        if self._worker and self._pipeline:
-            tracking = values['tracking']
-            self._worker.call(
-                lambda pipeline: self._apply(pipeline, filters, tracker_params, tracking))
+        if self._pipeline:
+            self._worker.call(lambda pipeline: self._apply(pipeline, wanted))
         return SetParametersResult(successful=True)
 
-    def _apply(
-        self, pipeline: Pipeline, filters: FilterParams, tracker_params: TrackerParams,
-        tracking: bool,
-    ) -> None:
-        if filters.score_threshold != pipeline.filters.score_threshold:
-            self._publish_label_info(pipeline, filters)
-        pipeline.filters = filters
-        if tracker_params != self._tracker.params:
-            self._tracker.set_params(tracker_params)
-        if tracking and pipeline.tracker is None:
+    def _apply(self, pipeline: Pipeline, wanted: DetectorParameters) -> None:
+        """Bring a running pipeline to new parameters; called in the worker's thread."""
+        current, self._used = self._used, wanted
+        pipeline.filters = wanted.filters
+        if wanted.filters.score_threshold != current.filters.score_threshold:
+            self._publish_label_info(pipeline)
+        if wanted.tracker != current.tracker:
+            self._tracker.set_params(wanted.tracker)
+        if wanted.tracking and not current.tracking:
             self._tracker.reset()
-        pipeline.tracker = self._tracker if tracking else None
+        pipeline.tracker = self._tracker if wanted.tracking else None
+        if wanted.camera_motion != current.camera_motion:
+            pipeline.camera_motion = _estimator(wanted.camera_motion)
 
     def _fix_parameters(self, fixed: bool) -> None:
-        for name in FIXED_PARAMETERS:
+        for name in FIXED:
             self.describe_parameter(name).read_only = fixed
 
     # ---- lifecycle
@@ -158,21 +125,19 @@ class DetectorNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model."""
         try:
-            values = self._values()
-            filters = parameters.read_dataclass(FilterParams, values)
-            self._tracker = Tracker(
-                parameters.read_dataclass(TrackerParams, values, TRACKER_PREFIX))
-            if not values['model']:
+            used = self._used = DetectorParameters.read(self)
+            if not used.model:
                 raise UserError(
                     'no model is set; set the parameter "model" to a YOLOv8 .onnx or .engine file')
+            self._tracker = Tracker(used.tracker)
 
             def load() -> Pipeline:
                 backend = load_backend(
-                    values['model'], values['backend'], values['device'],
-                    values['pipeline_depth'])
+                    used.model, used.backend, used.device, used.pipeline_depth)
                 try:
                     return Pipeline(
-                        backend, filters, self._tracker if values['tracking'] else None)
+                        backend, used.filters, self._tracker if used.tracking else None,
+                        _estimator(used.camera_motion))
                 except Exception:
                     backend.close()
                     raise
@@ -194,7 +159,7 @@ class DetectorNode(LifecycleNode):
         self._info_publishers = [
             self.create_publisher(kind, topic, _LATCHED)
             for kind, topic in ((VisionInfo, 'vision_info'), (LabelInfo, 'label_info'))]
-        self._publish_label_info(self._pipeline, filters)
+        self._publish_label_info(self._pipeline)
         self._info_publishers[0].publish(messages.vision_info_message(
             self._info_header(), card, self._pipeline.backend.description))
         self.get_logger().info(
@@ -210,8 +175,8 @@ class DetectorNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         result = super().on_activate(state)
         self._statistics.restart_silence()
-        self._worker.call(lambda pipeline: self._tracker.reset())
-        compressed = self.get_parameter('transport').value == 'compressed'
+        self._worker.call(Pipeline.reset)
+        compressed = self._used.transport == 'compressed'
         self._active = True
         self._subscription = subscribe_images(self, compressed, self._on_image)
         self.get_logger().info(f'active: waiting for images on {self._subscription.topic_name}')
@@ -282,7 +247,10 @@ class DetectorNode(LifecycleNode):
                 job.view = view_of_compressed(message)
             else:
                 job.view = view_of_image(message)
-            pipeline.submit(job.view, self._tracker_stamp(message.header), job)
+            warp = None
+            if self._used.camera_motion == 'topic':
+                warp = self._warps.warp_to(message.header, job.view.width, job.view.height)
+            pipeline.submit(job.view, self._tracker_stamp(message.header), job, warp)
         except ImageError as error:
             count = self._statistics.on_dropped(error.cause)
             self._log_rarely(
@@ -309,9 +277,11 @@ class DetectorNode(LifecycleNode):
             elapsed = (time.perf_counter() - job.entered) * 1e3
             times = dict(frame.times.laps, pipeline=frame.times.total,
                          overhead=elapsed - frame.times.total)
+            ids = frame.detections.ids
+            self._tracks = 0 if ids is None else int(np.count_nonzero(ids >= 0))
             self._statistics.on_processed(len(frame.detections), self._age(header), times)
             wanted = self._debug_publisher.get_subscription_count()
-            if wanted and self.get_parameter('debug_image').value:
+            if wanted and self._used.debug_image:
                 self._publish_debug_image(header, job.view, frame.detections)
 
     def _age(self, header: Header) -> float:
@@ -354,9 +324,10 @@ class DetectorNode(LifecycleNode):
     def _info_header(self) -> Header:
         return Header(stamp=self.get_clock().now().to_msg())
 
-    def _publish_label_info(self, pipeline: Pipeline, filters: FilterParams) -> None:
+    def _publish_label_info(self, pipeline: Pipeline) -> None:
         self._info_publishers[1].publish(messages.label_info_message(
-            self._info_header(), pipeline.backend.card, filters.score_threshold))
+            self._info_header(), pipeline.backend.card,
+            pipeline.filters.score_threshold))
 
     def _publish_diagnostics(self) -> None:
         level, text, values = self._statistics.report(self._active)
@@ -371,7 +342,7 @@ class DetectorNode(LifecycleNode):
                 KeyValue(key='model', value=card.source),
                 KeyValue(key='input_size', value=f'{card.input_size[0]}x{card.input_size[1]}'),
                 KeyValue(key='backend', value=pipeline.backend.name),
-                KeyValue(key='tracks', value=str(len(self._tracker.tracks))),
+                KeyValue(key='tracks', value=str(self._tracks)),
             ]
         status = DiagnosticStatus(
             level=level, name=f'{self.get_fully_qualified_name()}: detector', message=text,
@@ -380,6 +351,10 @@ class DetectorNode(LifecycleNode):
         message.header.stamp = self.get_clock().now().to_msg()
         with until_shutdown():
             self._diagnostics_publisher.publish(message)
+
+
+def _estimator(mode: str) -> Optional[CameraMotion]:
+    return CameraMotion(mode) if mode in ('auto', 'flow') else None
 
 
 _SAMPLE = Detections(

@@ -15,9 +15,10 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
-# Best effort matches every publisher; depth 1 keeps the newest image only.
+# The sensor-data profile. Best effort matches every publisher. The few images that may wait
+# keep a busy machine from losing them uncounted; the node itself works on the newest only.
 SENSOR_QOS = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 def subscribe_images(

@@ -1,0 +1,96 @@
+"""The parameters of the detector node: declared, checked together, read as one object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Sequence
+
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.filters import FilterParams
+from yolojet_ros.inference.load import BACKENDS
+from yolojet_ros.ros import parameters
+from yolojet_ros.tracking import TrackerParams
+from yolojet_ros.tracking.camera_motion import MODES
+
+# While the node is configured these are read-only.
+FIXED = ('model', 'backend', 'device', 'transport', 'pipeline_depth')
+_TRACKER_PREFIX = 'tracker.'
+_CHOICES = {
+    'backend': BACKENDS,
+    'transport': ('raw', 'compressed'),
+    'camera_motion': (*MODES, 'topic'),
+}
+
+
+@dataclass(frozen=True)
+class DetectorParameters:
+    """Valid values of all parameters; see `declare` for what each means."""
+
+    model: str
+    backend: str
+    device: int
+    transport: str
+    pipeline_depth: int
+    tracking: bool
+    camera_motion: str
+    debug_image: bool
+    filters: FilterParams
+    tracker: TrackerParams
+
+    @classmethod
+    def read(cls, node: Node, changes: Sequence[Parameter] = ()) -> DetectorParameters:
+        """
+        Read all parameters of a node, with `changes` applied.
+
+        :raises UserError: naming the parameter that is wrong.
+        """
+        values: Dict[str, Any] = {
+            name: item.value for name, item in node.get_parameters_by_prefix('').items()}
+        values.update({parameter.name: parameter.value for parameter in changes})
+        _check_choices(values)
+        own = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+        return cls(
+            filters=parameters.read_dataclass(FilterParams, values),
+            tracker=parameters.read_dataclass(TrackerParams, values, _TRACKER_PREFIX), **own)
+
+
+def _check_choices(values: Mapping[str, Any]) -> None:
+    for name, choices in _CHOICES.items():
+        if values[name] not in choices:
+            raise UserError(f'{name} is "{values[name]}"; it must be one of ' + ', '.join(choices))
+
+
+def declare(node: Node) -> None:
+    """Declare all parameters, each with description, type and range."""
+
+    def fixed(name: str, default: Any, description: str, *limits: int) -> None:
+        parameters.declare(
+            node, name, default, f'{description} Fixed while configured: clean up the node first.',
+            *limits, constraints=_constraints(name))
+
+    fixed('model', '', 'Path of a YOLOv8 .onnx file or a TensorRT .engine file.')
+    fixed('backend', 'auto', 'What runs the network.')
+    fixed('device', 0, 'CUDA device index.', 0, 63)
+    fixed('transport', 'raw', 'Whether to subscribe image_raw or image_raw/compressed.')
+    fixed('pipeline_depth', 1, 'Images on the GPU at once. 2 raises throughput and adds up to '
+          'one frame of latency.', 1, 2)
+    parameters.declare(
+        node, 'autostart', False, 'Configure and activate without a lifecycle manager.',
+        read_only=True)
+    parameters.declare(node, 'tracking', True, 'Give detections ids that stay with objects.')
+    parameters.declare(
+        node, 'camera_motion', 'auto', 'How the tracker learns that the camera moves. auto '
+        'estimates it from the images and rests while the camera stands still, flow always '
+        'estimates, topic takes it from the topic camera_motion, off never.',
+        constraints=_constraints('camera_motion'))
+    parameters.declare(
+        node, 'debug_image', True, 'Draw debug_image while someone subscribes to it.')
+    parameters.declare_dataclass(node, FilterParams)
+    parameters.declare_dataclass(node, TrackerParams, _TRACKER_PREFIX)
+
+
+def _constraints(name: str) -> str:
+    return 'one of ' + ', '.join(_CHOICES[name]) if name in _CHOICES else ''
