@@ -41,14 +41,22 @@ _DRIVERS = r"""
 extern "C" void host_letterbox(const Source *s, float *t, int w, int h, int images) {
     EACH(z, images) EACH(y, h) EACH(x, w) letterbox_f32(s, t, w, h);
 }
-extern "C" void host_detect(int final, const float *out, const Geometry *g, const Selection *s,
-        int classes, int rows, int row_stride, int anchor_stride, int images, int *counts,
-        uint64 *keys, Candidate *c, Candidate *sorted, Result *r) {
-    EACH(y, images) EACH(x, rows) {
-        if (final) decode_final_f32(out, g, s, classes, rows, counts, keys, c);
-        else decode_f32(out, g, s, classes, rows, row_stride, anchor_stride, counts, keys, c);
-    }
+extern "C" void host_decode(const float *out, const Geometry *g, const Selection *s, int classes,
+        int rows, int row_stride, int anchor_stride, int *counts, uint64 *keys, Candidate *c,
+        int images) {
+    EACH(y, images) EACH(x, rows)
+        decode_f32(out, g, s, classes, rows, row_stride, anchor_stride, counts, keys, c);
+}
+extern "C" void host_decode_final(const float *out, const Geometry *g, const Selection *s,
+        int classes, int rows, int *counts, uint64 *keys, Candidate *c, int images) {
+    EACH(y, images) EACH(x, rows) decode_final_f32(out, g, s, classes, rows, counts, keys, c);
+}
+extern "C" void host_rank(const int *counts, const uint64 *keys, const Candidate *c, int rows,
+        Candidate *sorted, int images) {
     EACH(y, images) EACH(x, rows) rank_candidates(counts, keys, c, rows, sorted);
+}
+extern "C" void host_suppress(int *counts, const Candidate *sorted, const Selection *s, Result *r,
+        int images) {
     EACH(x, images) suppress(counts, sorted, s, r);
 }
 """
@@ -99,11 +107,15 @@ class Detector:
         kernels.fill_selection(struct[0], selection)
         geometries = np.array([sampling.geometry() for sampling in samplings])
         strides = (rows, 1) if self._layout is HeadLayout.RAW else (1, 4 + classes)
-        self._library.host_detect(
-            int(self._layout is HeadLayout.NMS), _address(output), _address(geometries),
-            _address(struct), classes, rows, *strides, images, _address(self.counts),
-            _address(self._keys), _address(self._candidates), _address(self._sorted),
-            _address(self._results))
+        head = (_address(output), _address(geometries), _address(struct), classes, rows)
+        lists = (_address(self.counts), _address(self._keys), _address(self._candidates))
+        if self._layout is HeadLayout.NMS:
+            self._library.host_decode_final(*head, *lists, images)
+        else:
+            self._library.host_decode(*head, *strides, *lists, images)
+        self._library.host_rank(*lists, rows, _address(self._sorted), images)
+        self._library.host_suppress(
+            lists[0], _address(self._sorted), _address(struct), _address(self._results), images)
         return [Detections(r['boxes'][:r['count']].copy(), r['scores'][:r['count']].copy(),
                            r['labels'][:r['count']].copy()) for r in self._results]
 
@@ -117,3 +129,8 @@ def _aligned(nbytes: int) -> np.ndarray:
 
 def _address(array: np.ndarray) -> ctypes.c_void_p:
     return ctypes.c_void_p(array.ctypes.data)
+
+
+def argument(value):
+    """Return a kernel argument: device addresses are wider than ctypes' default int."""
+    return ctypes.c_void_p(value) if value > 0xffff_ffff else value

@@ -56,7 +56,7 @@ def parse(text: str) -> List[Layer]:
     :raises UserError: if it is not that.
     """
     try:
-        entries = json.loads(text)['Layers']
+        entries = json.loads(text, strict=False)['Layers']  # kernel names hold control characters
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f'TensorRT describes this engine in no known form ({error}); build it with '

@@ -115,9 +115,14 @@ class TensorRTBackend(Backend):
         self._submit(views, selection, times)
         return self._collect(len(views))
 
+    def prepare(self, view: ImageView, selection: Selection) -> Tuple[Frame, Recording]:
+        """Run one frame and return its slot and recording, whose steps can then be measured."""
+        slot = self._free[0]
+        self.detect(view, selection, StageTimes())
+        return slot.frame, next(reversed(slot.recordings.values()))
+
     def close(self) -> None:
-        busy, self._busy = self._busy, deque()
-        busy.clear()
+        self._busy.clear()
         self._free.clear()
         slots, self._slots = self._slots, []
         network, self.network = self.network, None
@@ -171,8 +176,7 @@ class TensorRTBackend(Backend):
             with self.device.current():
                 recording = self._recording(slot, tuple(keys))
                 slot.frame.select(selection)
-                recording.stage(ready)
-                slot.frame.start(recording)
+                slot.frame.start(recording, ready)
         except BaseException:
             self._free.append(slot)
             raise

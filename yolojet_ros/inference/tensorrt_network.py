@@ -72,12 +72,8 @@ def numpy_dtype(trt, dtype) -> np.dtype:
     raise UserError(f'the engine has a tensor of type {dtype}; only plain types can be exchanged')
 
 
-def make_logger(trt, sink=None):
-    """
-    Return a trt.ILogger that keeps the latest errors in `errors`.
-
-    :param sink: called with (severity name, text) for every message
-    """
+def make_logger(trt):
+    """Return a trt.ILogger that keeps the latest errors in `errors`."""
     error_levels = (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR)
 
     class Logger(trt.ILogger):
@@ -89,8 +85,6 @@ def make_logger(trt, sink=None):
             if severity in error_levels:
                 del self.errors[:-20]
                 self.errors.append(message)
-            if sink is not None:
-                sink(severity.name, message)
 
     return Logger()
 

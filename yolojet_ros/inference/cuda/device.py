@@ -117,7 +117,12 @@ class Device:
         return buffer
 
     def copy_in(self, target: Buffer, array: np.ndarray, stream=None, offset: int = 0) -> None:
-        """Copy `array` to the GPU; with a stream asynchronously if it is pinned."""
+        """
+        Copy `array` to the GPU.
+
+        With a stream it is in the stream's order: pinned memory must stay as it is until the
+        stream is done, other memory is read by the time this returns.
+        """
         if stream is None:
             self._cuda.memcpy_htod(target.pointer + offset, array)
         else:

@@ -45,15 +45,24 @@ class Kernels:
 
 
 class Recording:
-    """Staging memory and the CUDA graph for images of certain geometries, in one slot."""
+    """
+    Memory for images of certain geometries, and the CUDA graph for them, in one slot.
+
+    Where GPU and CPU share their memory, the kernel reads the staged rows in place. Elsewhere
+    an image that is needed whole goes to the GPU straight from the message: the driver's own
+    staging beats a copy of ours by the time of one transfer. Of other images only the used rows
+    are staged, and the graph begins with their copy.
+    """
 
     def __init__(self, device: Device, samplings: Sequence[Sampling], mapped: bool) -> None:
         self.samplings = samplings
         self.graph: Optional[Graph] = None
-        self.staging = [device.pinned(sampling.staged_shape, np.uint8)
-                        for sampling in samplings]
+        self._device = device
+        self.staging: List[Optional[Buffer]] = [
+            device.pinned(sampling.staged_shape, np.uint8)
+            if mapped or sampling.used_rows is not None else None for sampling in samplings]
         self.images = self.staging if mapped else [
-            device.allocate(buffer.array.nbytes) for buffer in self.staging]
+            device.allocate(sampling.staged_bytes) for sampling in samplings]
         self.mapped = mapped
         self._tables: List[Buffer] = []
         sources = np.zeros(len(samplings), kernels.SOURCE)
@@ -66,17 +75,29 @@ class Recording:
         self.geometries = device.upload(np.array([s.geometry() for s in samplings]))
         self._tables += [self.sources, self.geometries]
 
-    def stage(self, views: Sequence[ImageView]) -> None:
-        """Copy the images into pinned memory."""
-        for view, sampling, buffer in zip(views, self.samplings, self.staging):
-            sampling.stage(view.data, buffer.array)
+    def bring(self, views: Sequence[ImageView], stream) -> None:
+        """Take the bytes of the images; they may be reused when this returns."""
+        for view, sampling, staging, image in zip(
+                views, self.samplings, self.staging, self.images):
+            if staging is not None:
+                sampling.stage(view.data, staging.array)
+            else:
+                self._device.copy_in(image, view.data[:sampling.staged_bytes], stream)
+
+    def enqueue_copy(self, stream) -> None:
+        """Enqueue the copy of the staged rows to the GPU."""
+        if not self.mapped:
+            for staging, image in zip(self.staging, self.images):
+                if staging is not None:
+                    self._device.copy_in(image, staging.array, stream)
 
     def close(self) -> None:
         """Free everything; safe to call twice."""
         if self.graph is not None:
             self.graph.close()
         for buffer in (*self._tables, *self.images, *self.staging):
-            buffer.free()
+            if buffer is not None:
+                buffer.free()
 
 
 class Frame:
@@ -147,8 +168,9 @@ class Frame:
             return False
         return True
 
-    def start(self, recording: Recording) -> None:
-        """Enqueue all work of a frame whose bytes are staged."""
+    def start(self, recording: Recording, views: Sequence[ImageView]) -> None:
+        """Take the bytes of the images and enqueue all work on them."""
+        recording.bring(views, self.stream)
         if recording.graph is not None:
             recording.graph.launch()
         else:
@@ -157,16 +179,10 @@ class Frame:
 
     def enqueue(self, recording: Recording) -> None:
         """Enqueue copy in, letterbox, network, decode and NMS."""
-        self.enqueue_copy(recording)
+        recording.enqueue_copy(self.stream)
         self.enqueue_letterbox(recording)
         self.enqueue_network()
         self.enqueue_decode(recording)
-
-    def enqueue_copy(self, recording: Recording) -> None:
-        """Enqueue the copy of the staged bytes to the GPU, where they are not mapped."""
-        if not recording.mapped:
-            for staging, image in zip(recording.staging, recording.images):
-                self.device.copy_in(image, staging.array, self.stream)
 
     def enqueue_letterbox(self, recording: Recording) -> None:
         """Enqueue the letterbox of all images."""

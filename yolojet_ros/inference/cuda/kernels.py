@@ -44,7 +44,7 @@ def selection_dtype(classes: int) -> np.dtype:
     """Return the struct Selection with its `classes` thresholds behind it."""
     return np.dtype([
         ('iou_threshold', 'f4'), ('min_size', 'f4'), ('agnostic', 'i4'), ('max_boxes', 'i4'),
-        ('corners', 'i4'), ('roi', 'f4', (MAX_ROI_POINTS, 2)), ('thresholds', 'f4', classes)])
+        ('corners', 'i4'), ('roi', 'f4', (MAX_ROI_POINTS, 2)), ('thresholds', 'f4', (classes,))])
 
 
 def fill_selection(target: np.ndarray, selection: Selection) -> None:

@@ -104,6 +104,11 @@ class Sampling:
         rows = self.total_rows if self.used_rows is None else len(self.used_rows)
         return rows, self.step
 
+    @property
+    def staged_bytes(self) -> int:
+        """Return the bytes of what is copied to the GPU."""
+        return self.staged_shape[0] * self.step
+
     def stage(self, data: np.ndarray, target: np.ndarray) -> None:
         """
         Copy the used rows.

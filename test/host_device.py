@@ -1,0 +1,133 @@
+"""A GPU that is the CPU: the runtime's device and graphs over host memory and host kernels."""
+
+from contextlib import contextmanager
+import types
+
+import cuda_on_host
+import numpy as np
+from yolojet_ros.inference.backend import BackendError
+from yolojet_ros.inference.cuda import device as device_, frame
+
+
+class Stream:
+    handle = 7
+
+    def synchronize(self):
+        pass
+
+
+class HostDevice(device_.Device):
+    """Implements what device.Device offers, without CUDA."""
+
+    library = None
+    fail_after = None  # allocations until memory runs out
+
+    def __init__(self, index=0):
+        self.index, self.name, self.capability = index, 'Host GPU', (8, 7)
+        self.integrated, self.driver_version, self.allocated = False, 12020, 0
+        self.closed = False
+        self.buffers = []
+
+    @contextmanager
+    def current(self):
+        if self.closed:
+            raise BackendError('the GPU context is closed; load the engine again')
+        yield
+
+    def memory(self):
+        return 4 << 30, 8 << 30
+
+    def _buffer(self, array, nbytes, mapped):
+        if HostDevice.fail_after is not None:
+            HostDevice.fail_after -= 1
+            if HostDevice.fail_after < 0:
+                raise BackendError('the GPU is out of memory')
+        self.allocated += nbytes
+        memory = types.SimpleNamespace(array=array, free=lambda: None)
+        buffer = device_.Buffer(
+            self, memory, array.ctypes.data, array if mapped else None, nbytes)
+        self.buffers.append(buffer)
+        return buffer
+
+    def allocate(self, nbytes):
+        return self._buffer(cuda_on_host._aligned(max(int(nbytes), 1)), nbytes, False)
+
+    def pinned(self, shape, dtype):
+        dtype = np.dtype(dtype)
+        count = int(np.prod(shape))
+        memory = cuda_on_host._aligned(count * dtype.itemsize)
+        return self._buffer(memory.view(dtype).reshape(shape), 0, True)
+
+    def upload(self, array):
+        buffer = self.allocate(array.nbytes)
+        self.copy_in(buffer, array)
+        return buffer
+
+    def copy_in(self, target, array, stream=None, offset=0):
+        target._memory.array.reshape(-1).view(np.uint8)[offset:offset + array.nbytes] = \
+            np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+    def copy_out(self, array, source, stream=None):
+        array.reshape(-1).view(np.uint8)[:] = \
+            source._memory.array.reshape(-1).view(np.uint8)[:array.nbytes]
+
+    def clear(self, target, nbytes):
+        target._memory.array[:nbytes] = 0
+
+    def stream(self):
+        return Stream()
+
+    def module(self, binary):
+        return types.SimpleNamespace(get_function=_function)
+
+    def close(self):
+        self.closed = True
+
+
+def _function(name):
+    """Return a prepared kernel that runs on the host."""
+    library = HostDevice.library
+    drivers = {
+        'letterbox_f32': (library.host_letterbox, lambda grid: grid[2]),
+        'decode_f32': (library.host_decode, lambda grid: grid[1]),
+        'decode_final_f32': (library.host_decode_final, lambda grid: grid[1]),
+        'rank_candidates': (library.host_rank, lambda grid: grid[1]),
+        'suppress': (library.host_suppress, lambda grid: grid[0])}
+    driver, images = drivers[name]
+
+    def call(grid, block, stream, *arguments):
+        assert np.prod(block) <= 1024
+        driver(*(cuda_on_host.argument(value) for value in arguments),
+               images(grid))
+
+    prepared = types.SimpleNamespace(prepared_async_call=call)
+    prepared.prepare = lambda types_: prepared
+    return prepared
+
+
+class HostGraph:
+    """Records the work and repeats it at every launch."""
+
+    made = 0
+
+    def __init__(self, stream, work):
+        HostGraph.made += 1
+        self._work = work
+
+    def launch(self):
+        self._work()
+
+    def close(self):
+        self._work = None
+
+
+def install(monkeypatch, library):
+    """Let the runtime use the host as its GPU."""
+    monkeypatch.setattr(HostDevice, 'library', library)
+    monkeypatch.setattr(HostDevice, 'fail_after', None)
+    monkeypatch.setattr(HostGraph, 'made', 0)
+    for module in ('yolojet_ros.inference.tensorrt_backend', 'yolojet_ros.engine.workflow'):
+        monkeypatch.setattr(module + '.Device', HostDevice)
+    monkeypatch.setattr(frame, 'Graph', HostGraph)
+    monkeypatch.setattr('yolojet_ros.inference.tensorrt_session.Graph', HostGraph)
+    monkeypatch.setattr('yolojet_ros.inference.cuda.kernels.cubin', lambda *_: b'')

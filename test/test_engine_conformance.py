@@ -1,0 +1,259 @@
+"""Builder and runtime on every TensorRT surface from 8.2 to 11.4: no name it lacks is touched."""
+
+import itertools
+import sys
+
+import conv_model
+import cuda_on_host
+import host_device
+import numpy as np
+import pytest
+import trt_standin
+from yolojet_ros.core.engine_card import EngineCard
+from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.filters import FilterParams
+from yolojet_ros.core.image_formats import ImageView
+from yolojet_ros.core.model_card import HeadLayout, ModelCard
+from yolojet_ros.core.stage_times import StageTimes
+from yolojet_ros.engine import layers, plan, verify, workflow
+from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
+from yolojet_ros.inference.tensorrt_backend import TensorRTBackend
+from yolojet_ros.model.calibration_images import network_inputs
+
+WEAK = [version for version in trt_standin.VERSIONS if not version.startswith('11')]
+TYPED_ONLY = ['11.0', '11.4']
+CAN_BE_TYPED = [version for version in trt_standin.VERSIONS if version.startswith('1')]
+
+
+@pytest.fixture(scope='module')
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('models')
+    return {kind: conv_model.write(folder, kind)
+            for kind in ('float', 'qdq', 'half', 'qdq_half')}
+
+
+@pytest.fixture(scope='module')
+def library(tmp_path_factory):
+    if cuda_on_host.COMPILER is None:
+        pytest.skip('g++ is not installed')
+    return cuda_on_host.build(tmp_path_factory.mktemp('kernels'))
+
+
+@pytest.fixture(scope='module')
+def images():
+    """Return network inputs; the scene takes longer to draw than an engine to build here."""
+    return network_inputs('scene', 8, ModelCard('x', ('a',), conv_model.SIZE, 32,
+                                                HeadLayout.RAW, 126))
+
+
+@pytest.fixture
+def use(monkeypatch, library, images):
+    """Return a function that installs one version and returns its stand-in."""
+    host_device.install(monkeypatch, library)
+    for module in (workflow, verify):
+        monkeypatch.setattr(module, 'network_inputs', lambda source, count, card: images[:count])
+
+    def install(version, **options):
+        trt = trt_standin.make(version, **options)
+        monkeypatch.setitem(sys.modules, 'tensorrt', trt)
+        return trt
+    return install
+
+
+def build(tmp_path, onnx, **options):
+    """Build with the profile that allows everything; return (card, warnings)."""
+    options.setdefault('profile', 'jetson_agx_xavier')
+    asked = plan.Options(onnx, out=str(tmp_path / 'e.engine'), **options)
+    warnings = []
+    card = workflow.build_engine(plan.resolve(asked), lambda line: None, warnings.append)
+    return card, warnings
+
+
+def expected_flags(version, precision, typed, dla):
+    if typed:
+        flags = set()
+    else:
+        flags = {'fp32': set(), 'fp16': {'FP16'}, 'int8': {'FP16', 'INT8'}}[precision]
+    return flags | ({'GPU_FALLBACK'} if dla else set())
+
+
+def refusal(version, precision, kind, calibrated, typed, dla):
+    """Return a word of the refusal that is right for a combination, None if it can be built."""
+    if dla and precision == 'fp32':
+        return 'DLA'
+    quantized, half = kind.startswith('qdq'), kind.endswith('half')
+    if precision == 'int8' and not quantized and (typed or not calibrated):
+        return 'Q/DQ'
+    if typed and precision == 'fp16' and not half:
+        return 'FP16'
+    if precision == 'fp32' and (quantized or (typed and half)):
+        return 'FP32'
+    if precision == 'fp16' and quantized and not typed:
+        return 'INT8'
+    return None
+
+
+@pytest.mark.parametrize('version', trt_standin.VERSIONS)
+def test_every_combination_is_built_right_or_refused(version, use, models, tmp_path):
+    # Where there is no choice, asking for types changes nothing that is worth a second look.
+    asked = (False, True) if version in WEAK and version in CAN_BE_TYPED else (False,)
+    for precision, kind, calibrated, typed_wanted, dla in itertools.product(
+            ('fp32', 'fp16', 'int8'), ('float', 'qdq', 'half', 'qdq_half'), (False, True),
+            asked, (None, 1)):
+        trt = use(version, dla_cores=2)
+        typed = typed_wanted or version in TYPED_ONLY
+        options = {'precision': precision, 'typed': typed_wanted, 'dla': dla}
+        if calibrated:
+            options.update(calibration='scene', num_calib=2)
+        case = (precision, kind, calibrated, typed, dla)
+        word = refusal(version, precision, kind, calibrated, typed, dla)
+        if word is not None:
+            with pytest.raises(UserError, match=word):
+                build(tmp_path, models[kind], **options)
+            continue
+        card, _ = build(tmp_path, models[kind], **options)
+        config, network = trt.made.configs[-1], trt.made.networks[-1]
+        assert {flag.name for flag in config._flags} == expected_flags(
+            version, precision, typed, dla is not None), case
+        assert ('EXPLICIT_BATCH' in network._flags) == (version in WEAK), case
+        assert ('STRONGLY_TYPED' in network._flags) == (typed and version in WEAK), case
+        assert config._workspace == 1024 << 20
+        assert config._core == dla
+        used = ('calibrated', 2) in trt.made.calls
+        assert used == (precision == 'int8' and calibrated and not kind.startswith('qdq')), case
+        assert card.precision == precision and card.verification['passed'], case
+
+
+@pytest.mark.parametrize('version', trt_standin.VERSIONS)
+def test_runtime_finds_what_onnx_runtime_finds(version, use, models, tmp_path):
+    use(version)
+    kind = 'half' if version in TYPED_ONLY else 'float'
+    build(tmp_path, models[kind], precision='fp16')
+    rng = np.random.default_rng(1)
+    views = [ImageView.from_bgr(rng.integers(0, 256, (70, 110, 3), dtype=np.uint8) // shade)
+             for shade in (1, 3)]
+    expected = OnnxRuntimeBackend(models[kind])
+    for depth in (1, 2):
+        backend = TensorRTBackend(tmp_path / 'e.engine', depth=depth)
+        selection = FilterParams().resolve(backend.card.names)
+        assert backend.card.names == conv_model.NAMES
+        for view in views:
+            backend.submit(view, selection, StageTimes())
+            if depth == 1:
+                check(backend.collect(), expected.detect(view, selection, StageTimes()))
+        for view in views if depth == 2 else ():
+            check(backend.collect(), expected.detect(view, selection, StageTimes()))
+        backend.close()
+
+
+def check(found, wanted):
+    assert len(found) == len(wanted) > 0
+    np.testing.assert_allclose(found.boxes, wanted.boxes, atol=1e-3)
+    np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-5)
+    assert np.array_equal(found.classes, wanted.classes)
+
+
+@pytest.mark.parametrize('version', trt_standin.VERSIONS)
+def test_options_touch_only_what_exists(version, use, models, tmp_path):
+    trt = use(version)
+    cache = tmp_path / 'timings'
+    cache.write_bytes(b'foreign')
+    kind = 'half' if version in TYPED_ONLY else 'float'
+    card, warnings = build(
+        tmp_path, models[kind], precision='fp16', strict=True, timing_cache=str(cache),
+        optimization_level=2, tactic_sources=('CUBLAS', 'JIT_CONVOLUTIONS'))
+    config = trt.made.configs[-1]
+    has_level = trt._surface.has('IBuilderConfig', 'builder_optimization_level')
+    assert config._level == (2 if has_level else None)
+    assert any('optimization level' in text for text in warnings) != has_level
+    assert cache.read_bytes() == b'timings'
+    assert any('another TensorRT' in text for text in warnings)
+    names = {flag.name for flag in config._flags}
+    assert ('OBEY_PRECISION_CONSTRAINTS' in names) == (version in WEAK)
+    half = trt.DataType.HALF
+    assert (trt.made.networks[-1]._layers[0]._precision is half) == (version in WEAK)
+    assert card.other_precision == ['first \x01 conv (fp32)']
+
+
+@pytest.mark.parametrize('version', trt_standin.VERSIONS)
+@pytest.mark.parametrize('nms', ['plugin', 'layer'])
+def test_nms_is_added_with_the_calls_of_the_version(version, nms, use, models, tmp_path):
+    trt = use(version)
+    kind = 'half' if version in TYPED_ONLY else 'float'
+    if nms == 'layer' and not trt._surface.has('INetworkDefinition', 'add_nms'):
+        with pytest.raises(UserError, match='--nms plugin'):
+            build(tmp_path, models[kind], precision='fp16', nms=nms)
+        return
+    build(tmp_path, models[kind], precision='fp16', nms=nms)
+    assert trt.made.networks[-1]._outputs == ['detections']
+
+
+@pytest.mark.parametrize('version', trt_standin.VERSIONS)
+def test_layers_can_be_read(version, use, models, tmp_path):
+    use(version)
+    kind = 'half' if version in TYPED_ONLY else 'float'
+    build(tmp_path, models[kind], precision='fp16')
+    backend = TensorRTBackend(tmp_path / 'e.engine')
+    found = layers.inspect(backend.network)
+    assert [(layer.kind, layer.precision) for layer in found] == [('CaskConvolution', 'fp32')]
+    backend.close()
+
+
+def test_types_need_a_version_that_has_them(use, models, tmp_path):
+    use('8.6')
+    with pytest.raises(UserError, match='strongly typed'):
+        build(tmp_path, models['half'], precision='fp16', typed=True)
+
+
+def test_best_falls_back_to_fp16_with_a_warning(use, models, tmp_path):
+    use('8.6')
+    options = {'precision': 'best', 'profile': 'jetson_agx_orin'}
+    card, warnings = build(tmp_path, models['float'], **options)
+    assert card.precision == 'fp16' and 'FP16 instead of INT8' in warnings[0]
+    card, warnings = build(tmp_path, models['qdq'], **options)
+    assert card.precision == 'int8' and not warnings
+
+
+def test_dynamic_batch_gets_a_profile(use, tmp_path):
+    trt = use('8.5')
+    onnx = conv_model.write(tmp_path, 'float', batch='batch')
+    card, _ = build(tmp_path, onnx, precision='fp16', batch=4)
+    assert trt.made.configs[-1]._shapes == {'images': (4, 3, 64, 96)}
+    assert card.batch == 4
+    with pytest.raises(UserError, match='fixed batch of 1'):
+        build(tmp_path, conv_model.write(tmp_path, 'float'), precision='fp16', batch=2)
+
+
+def test_parser_errors_are_all_told(use, tmp_path, models):
+    import onnx
+    use('10.3')
+    model = onnx.load(models['float'])
+    for index in range(2):
+        model.graph.node.append(onnx.helper.make_node('NonZero', ['c'], [f'nz{index}'], f'n{index}'))
+    path = tmp_path / 'odd.onnx'
+    onnx.save(model, str(path))
+    with pytest.raises(UserError, match='node 8 .NonZero.: not supported; node 9'):
+        build(tmp_path, str(path), precision='fp16')
+
+
+def test_a_failed_build_leaves_nothing_behind(use, models, tmp_path, monkeypatch):
+    use('8.6')
+    folder = tmp_path / 'out'
+    monkeypatch.setattr(
+        'yolojet_ros.inference.tensorrt_session.Session.run_all',
+        lambda self, images: np.full((len(images), 7, 126), np.nan, np.float32))
+    with pytest.raises(UserError, match='not installed'):
+        build(folder, models['float'], precision='fp16')
+    assert not folder.exists() or not list(folder.iterdir())
+
+
+def test_another_version_is_told_with_the_command_that_rebuilds(use, models, tmp_path):
+    use('8.6')
+    build(tmp_path, models['float'], precision='fp16')
+    use('10.3')
+    with pytest.raises(UserError) as error:
+        TensorRTBackend(tmp_path / 'e.engine')
+    text = str(error.value)
+    assert 'TensorRT 8.6.1' in text and 'TensorRT 10.3.0' in text
+    assert EngineCard.load(tmp_path / 'e.engine').rebuild_command in text
+    assert '--profile jetson_agx_xavier --out' in text and '--precision fp16' in text

@@ -1,0 +1,590 @@
+"""
+TensorRT without TensorRT: a strict stand-in of each version's Python surface.
+
+Every access to a name that the version lacks raises AttributeError, every enumerator has a
+number of its own in every version, and "engines" run in ONNX Runtime. What is refused here is
+what that version refuses.
+"""
+
+import json
+from pathlib import Path
+import types
+
+import numpy as np
+import onnx
+import onnxruntime
+
+_DATA = json.loads((Path(__file__).parent / 'trt_surface' / 'names.json').read_text())
+VERSIONS = tuple(_DATA['versions'])
+# Bound in ways that the reading of 8.2's sources does not see.
+_ALSO = {'8.2': {'PluginFieldCollection'}}
+
+
+class Surface:
+    """The names of one version."""
+
+    def __init__(self, version):
+        self.version = version
+        self._index = VERSIONS.index(version)
+
+    def has(self, name, member=None):
+        entry = _DATA['names'].get(name)
+        if member is None:
+            return name in _ALSO.get(self.version, ()) or (
+                entry is not None and entry['in'][self._index] == '+')
+        return member in self.members(name)
+
+    def members(self, name):
+        entry = _DATA['names'][name]
+        found = set()
+        for versions, names in entry.get('members', {}).items():
+            if versions[self._index] == '+':
+                found.update(names.split())
+        return found
+
+
+class _Strict:
+    """An object that has only the attributes that its TensorRT class has in this version."""
+
+    surface = None
+    real_name = None
+
+    def __getattribute__(self, name):
+        if not name.startswith('_') and name not in ('surface', 'real_name'):
+            cls = type(self)
+            if not cls.surface.has(cls.real_name, name):
+                raise AttributeError(
+                    f'TensorRT {cls.surface.version} has no {cls.real_name}.{name}')
+        return object.__getattribute__(self, name)
+
+    def __setattr__(self, name, value):
+        cls = type(self)
+        if not name.startswith('_') and not cls.surface.has(cls.real_name, name):
+            raise AttributeError(f'TensorRT {cls.surface.version} has no {cls.real_name}.{name}')
+        object.__setattr__(self, name, value)
+
+
+class _Enumerator:
+    def __init__(self, kind, name, value):
+        self.kind, self.name, self.value = kind, name, value
+
+    def __int__(self):
+        return self.value
+
+    def __repr__(self):
+        return f'{self.kind}.{self.name}'
+
+
+class _StrictEnum(type):
+    def __getattribute__(cls, name):
+        if name.startswith('_'):
+            return type.__getattribute__(cls, name)
+        table = type.__getattribute__(cls, '_table')
+        if name not in table:
+            raise AttributeError(f'TensorRT {cls._version} has no {cls.__name__}.{name}')
+        return table[name]
+
+
+def _enumeration(surface, name):
+    members = sorted(surface.members(name) - {'name', 'value'})
+    # Offset by version: a number that was learnt from one version is wrong in the others.
+    shift = len(surface.version) % 3
+    table = {member: _Enumerator(name, member, index + shift)
+             for index, member in enumerate(members)}
+    return _StrictEnum(name, (), {'_table': table, '_version': surface.version})
+
+
+class _Any:
+    """A tensor of the network API."""
+
+    def __init__(self, shape=()):
+        self.shape = shape
+        self.name = ''
+
+
+class _AnyLayer(_Strict):
+    """A layer of the network API: it takes everything that its class has."""
+
+    def __getattribute__(self, name):
+        if not name.startswith('_'):
+            cls = type(self)
+            if not (cls.surface.has(cls.real_name, name) or cls.surface.has('ILayer', name)):
+                raise AttributeError(
+                    f'TensorRT {cls.surface.version} has no {cls.real_name}.{name}')
+        return object.__getattribute__(self, name)
+
+    def __setattr__(self, name, value):
+        if not type(self).surface.has(type(self).real_name, name):
+            raise AttributeError(
+                f'TensorRT {self._trt._surface.version} has no {type(self).real_name}.{name}')
+        object.__setattr__(self, name, value)
+
+    def get_output(self, index):
+        return _Any()
+
+    def set_input(self, index, tensor):
+        pass
+
+    def set_output_type(self, index, kind):
+        pass
+
+
+class _Layer(_Strict):
+    def __init__(self, kind):
+        self._kind = kind
+        self._precision = None
+
+    @property
+    def type(self):
+        return self._kind
+
+    @property
+    def precision(self):
+        return self._precision
+
+    @precision.setter
+    def precision(self, value):
+        object.__setattr__(self, '_precision', value)
+
+
+class _Module(types.ModuleType):
+    """`tensorrt` of one version; `calls` and `made` tell what was done with it."""
+
+    def __init__(self, version, dla_cores=0):
+        super().__init__('tensorrt')
+        self.__version__ = {'8.2': '8.2.1.8', '8.6': '8.6.1'}.get(version, version + '.0')
+        self._surface = Surface(version)
+        self._dla_cores = dla_cores
+        self.made = types.SimpleNamespace(configs=[], networks=[], calls=[])
+        self._fill()
+
+    def __getattr__(self, name):
+        raise AttributeError(f'TensorRT {self._surface.version} has no {name}')
+
+    def _fill(self):
+        surface = self._surface
+        for name, entry in _DATA['names'].items():
+            if entry['kind'] == 'e' and surface.has(name):
+                setattr(self, name, _enumeration(surface, name))
+        for name, cls in _CLASSES.items():
+            if surface.has(name):
+                members = {'surface': surface, 'real_name': name, '_trt': self}
+                setattr(self, name, type(cls)(name, (cls,), members))
+        self.init_libnvinfer_plugins = lambda logger, namespace: True
+        self.get_plugin_registry = lambda: _new(self, 'IPluginRegistry')
+
+
+def _new(trt, name, *args):
+    """Make an object of a class that has no public constructor."""
+    base = _PRIVATE.get(name, _AnyLayer)
+    cls = type(base)(
+        name, (base,),
+        {'surface': trt._surface, 'real_name': name, '_trt': trt})
+    return cls(*args)
+
+
+class _ILogger(_Strict):
+    ERROR, INTERNAL_ERROR, WARNING, INFO, VERBOSE = 'error', 'internal', 'warning', 'info', 'v'
+
+    def __init__(self):
+        pass
+
+    def __getattribute__(self, name):
+        return object.__getattribute__(self, name)  # Python subclasses add their own attributes
+
+    def __setattr__(self, name, value):
+        object.__setattr__(self, name, value)
+
+
+class _Callback(_ILogger):
+    """IInt8EntropyCalibrator2, IProgressMonitor, IProfiler: subclassed in Python."""
+
+
+class _Builder(_Strict):
+    def __init__(self, logger):
+        self._logger = logger
+
+    def create_network(self, flags=0):
+        network = _new(self._trt, 'INetworkDefinition', flags)
+        self._trt.made.networks.append(network)
+        return network
+
+    def create_builder_config(self):
+        config = _new(self._trt, 'IBuilderConfig')
+        self._trt.made.configs.append(config)
+        return config
+
+    def create_optimization_profile(self):
+        return _new(self._trt, 'IOptimizationProfile')
+
+    num_DLA_cores = property(lambda self: self._trt._dla_cores)
+    platform_has_fast_fp16 = property(lambda self: True)
+    platform_has_fast_int8 = property(lambda self: True)
+
+    def build_serialized_network(self, network, config):
+        flags = {flag.name for flag in config._flags}
+        problem = self._problem(network, config, flags)
+        if problem:
+            self._logger.log(self._trt.ILogger.ERROR, problem)
+            return None
+        if hasattr(config, 'progress_monitor') and config._monitor is not None:
+            config._monitor.phase_start('Building', None, 2)
+            config._monitor.step_complete('Building', 0)
+            config._monitor.phase_finish('Building')
+        if config._calibrator is not None and 'INT8' in flags:
+            batches = 0
+            while config._calibrator.get_batch(['images']) is not None:
+                batches += 1
+            config._calibrator.write_calibration_cache(b'histograms')
+            self._trt.made.calls.append(('calibrated', batches))
+        model = network._model
+        for entry, shape in config._shapes.items():
+            for value in (*model.graph.input, *model.graph.output):
+                value.type.tensor_type.shape.dim[0].dim_value = shape[0]
+        return model.SerializeToString()
+
+    def _problem(self, network, config, flags):
+        if network._typed and flags & {'FP16', 'INT8', 'OBEY_PRECISION_CONSTRAINTS'}:
+            return 'precision flags are not allowed in a strongly typed network'
+        if network._quantized and not network._typed and 'INT8' not in flags:
+            return 'explicit quantization needs the INT8 flag'
+        if 'INT8' in flags and not network._quantized and config._calibrator is None:
+            return 'INT8 without Q/DQ needs a calibrator'
+        if config._device == 'DLA' and not flags & {'FP16', 'INT8'} and not network._typed:
+            return 'DLA supports FP16 and INT8 only'
+        if config._device == 'DLA' and 'GPU_FALLBACK' not in flags:
+            return 'a layer cannot run on DLA and GPU_FALLBACK is not set'
+        if config._workspace is None:
+            return 'no workspace'
+        return None
+
+
+class _Config(_Strict):
+    _surface_device = None
+
+    def __init__(self):
+        for name, value in (
+                ('_flags', []), ('_workspace', None), ('_calibrator', None), ('_device', 'GPU'),
+                ('_monitor', None), ('_shapes', {}), ('_cache', None), ('_level', None),
+                ('_core', None), ('_verbosity', None), ('_sources', None),
+                ('_calibration_profile', None)):
+            object.__setattr__(self, name, value)
+
+    def set_flag(self, flag):
+        assert flag.kind == 'BuilderFlag'
+        self._flags.append(flag)
+
+    def set_memory_pool_limit(self, pool, size):
+        assert pool.name == 'WORKSPACE'
+        object.__setattr__(self, '_workspace', size)
+
+    def add_optimization_profile(self, profile):
+        self._shapes.update(profile._shapes)
+
+    def set_calibration_profile(self, profile):
+        object.__setattr__(self, '_calibration_profile', profile)
+
+    def set_tactic_sources(self, mask):
+        object.__setattr__(self, '_sources', mask)
+
+    def create_timing_cache(self, content):
+        return None if content == b'foreign' else types.SimpleNamespace(
+            serialize=lambda: b'timings')
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        object.__setattr__(self, '_cache', cache)
+        return True
+
+    def get_timing_cache(self):
+        return self._cache
+
+
+def _stored(field, convert=lambda value: value):
+    return property(lambda self: getattr(self, field),
+                    lambda self, value: object.__setattr__(self, field, convert(value)))
+
+
+for _name, _field, _convert in (
+        ('max_workspace_size', '_workspace', int), ('int8_calibrator', '_calibrator', None),
+        ('progress_monitor', '_monitor', None), ('builder_optimization_level', '_level', int),
+        ('DLA_core', '_core', int), ('profiling_verbosity', '_verbosity', None),
+        ('default_device_type', '_device', lambda kind: kind.name)):
+    setattr(_Config, _name, _stored(_field, _convert or (lambda value: value)))
+
+
+class _Profile(_Strict):
+    def __init__(self):
+        object.__setattr__(self, '_shapes', {})
+
+    def set_shape(self, name, least, best, most):
+        assert tuple(least) <= tuple(best) <= tuple(most)
+        self._shapes[name] = tuple(most)
+
+
+class _NetworkDefinition(_Strict):
+    def __init__(self, flags):
+        names = {flag.name for flag in self._trt.NetworkDefinitionCreationFlag._table.values()
+                 if flags >> flag.value & 1}
+        weak = self._trt._surface.has('BuilderFlag', 'FP16')
+        object.__setattr__(self, '_flags', names)
+        object.__setattr__(self, '_typed', 'STRONGLY_TYPED' in names or not weak)
+        object.__setattr__(self, '_model', None)
+        object.__setattr__(self, '_quantized', False)
+        object.__setattr__(self, '_outputs', [])
+        object.__setattr__(self, '_layers', [])
+
+    def _read(self, model):
+        object.__setattr__(self, '_model', model)
+        kinds = {node.op_type for node in model.graph.node}
+        object.__setattr__(self, '_quantized', 'QuantizeLinear' in kinds)
+        conv = self._trt.LayerType.CONVOLUTION
+        for node in model.graph.node:
+            kind = conv if node.op_type == 'Conv' else None
+            self._layers.append(_new(self._trt, 'ILayer', kind))
+
+    def get_input(self, index):
+        value = self._model.graph.input[index]
+        tensor = _Any(tuple(_shape(value)))
+        tensor.name = value.name
+        return tensor
+
+    def get_output(self, index):
+        return _Any(tuple(_shape(self._model.graph.output[index])))
+
+    num_layers = property(lambda self: len(self._layers))
+
+    def get_layer(self, index):
+        return self._layers[index]
+
+    def mark_output(self, tensor):
+        self._outputs.append(tensor.name)
+
+    def unmark_output(self, tensor):
+        pass
+
+
+_LAYERS = {
+    'add_shuffle': 'IShuffleLayer', 'add_slice': 'ISliceLayer', 'add_constant': 'IConstantLayer',
+    'add_elementwise': 'IElementWiseLayer', 'add_select': 'ISelectLayer',
+    'add_concatenation': 'IConcatenationLayer', 'add_cast': 'ICastLayer',
+    'add_identity': 'IIdentityLayer', 'add_plugin_v2': 'IPluginV2Layer', 'add_nms': 'INMSLayer',
+    'add_gather': 'IGatherLayer'}
+
+
+def _adder(kind):
+    def add(self, *args):
+        return _new(self._trt, kind)
+    return add
+
+
+for _name, _kind in _LAYERS.items():
+    setattr(_NetworkDefinition, _name, _adder(_kind))
+
+
+class _Parser(_Strict):
+    def __init__(self, network, logger):
+        object.__setattr__(self, '_network', network)
+        object.__setattr__(self, '_errors', [])
+
+    num_errors = property(lambda self: len(self._errors))
+
+    def parse_from_file(self, path):
+        network = self._network
+        needs = self._trt._surface.has('NetworkDefinitionCreationFlag', 'EXPLICIT_BATCH') \
+            and self._trt._surface.has('IBuilderConfig', 'max_workspace_size')
+        if needs and 'EXPLICIT_BATCH' not in network._flags:
+            self._errors.append(_new(self._trt, 'ParserError', 0, 'explicit batch is needed'))
+            return False
+        model = onnx.load(path)
+        for index, node in enumerate(model.graph.node):
+            if node.op_type == 'NonZero':
+                self._errors.append(_new(self._trt, 'ParserError', index, 'not supported'))
+        if self._errors:
+            return False
+        network._read(model)
+        return True
+
+    def get_error(self, index):
+        return self._errors[index]
+
+
+class _ParserError(_Strict):
+    def __init__(self, node, text):
+        object.__setattr__(self, '_node', node)
+        object.__setattr__(self, '_text', text)
+
+    def node(self):
+        return self._node
+
+    def desc(self):
+        return self._text
+
+    def node_operator(self):
+        return 'NonZero'
+
+
+class _Registry(_Strict):
+    def get_creator(self, name, version, namespace):
+        return types.SimpleNamespace(create_plugin=lambda name, fields: 'plugin')
+
+    get_plugin_creator = get_creator
+
+
+class _Plain(_Strict):
+    """PluginField and PluginFieldCollection."""
+
+    def __init__(self, *args):
+        pass
+
+
+class _Runtime(_Strict):
+    def __init__(self, logger):
+        object.__setattr__(self, '_logger', logger)
+
+    def deserialize_cuda_engine(self, plan):
+        try:
+            model = onnx.load_from_string(plan)
+            assert model.graph.node
+        except Exception:
+            self._logger.log(self._trt.ILogger.ERROR, 'Magic tag does not match')
+            return None
+        return _new(self._trt, 'ICudaEngine', model)
+
+
+class _Engine(_Strict):
+    def __init__(self, model):
+        object.__setattr__(self, '_session', onnxruntime.InferenceSession(
+            model.SerializeToString(), providers=['CPUExecutionProvider']))
+        object.__setattr__(self, '_io', [
+            (value, is_input) for values, is_input in (
+                (model.graph.input, True), (model.graph.output, False)) for value in values])
+
+    def _dtype(self, index):
+        kind = self._io[index][0].type.tensor_type.elem_type
+        return {1: self._trt.DataType.FLOAT, 10: self._trt.DataType.HALF}[kind]
+
+    def _index(self, name):
+        return [value.name for value, _ in self._io].index(name)
+
+    device_memory_size = property(lambda self: 1 << 20)
+    device_memory_size_v2 = property(lambda self: 1 << 20)
+    num_io_tensors = property(lambda self: len(self._io))
+    num_bindings = property(lambda self: len(self._io))
+
+    def get_tensor_name(self, index):
+        return self._io[index][0].name
+
+    def get_tensor_mode(self, name):
+        mode = self._trt.TensorIOMode
+        return mode.INPUT if self._io[self._index(name)][1] else mode.OUTPUT
+
+    def get_tensor_dtype(self, name):
+        return self._dtype(self._index(name))
+
+    def get_tensor_shape(self, name):
+        return tuple(_shape(self._io[self._index(name)][0]))
+
+    def get_tensor_profile_shape(self, name, profile):
+        shape = self.get_tensor_shape(name)
+        return [(1, *shape[1:]), (2, *shape[1:]), (4, *shape[1:])]
+
+    get_binding_name = get_tensor_name
+
+    def get_profile_shape(self, profile, index):
+        shape = tuple(_shape(self._io[index][0]))
+        return [(1, *shape[1:]), (2, *shape[1:]), (4, *shape[1:])]
+
+    def binding_is_input(self, index):
+        return self._io[index][1]
+
+    def get_binding_dtype(self, index):
+        return self._dtype(index)
+
+    def get_binding_shape(self, index):
+        return tuple(_shape(self._io[index][0]))
+
+    def create_execution_context(self):
+        return _new(self._trt, 'IExecutionContext', self)
+
+    def create_engine_inspector(self):
+        return _new(self._trt, 'EngineInspector')
+
+
+class _Inspector(_Strict):
+    def get_engine_information(self, form):
+        assert form.name == 'JSON'
+        tensor = {'Name': 'a', 'Format/Datatype': 'Row major linear FP32'}
+        return json.dumps({'Layers': [
+            {'Name': 'first \x01 conv', 'LayerType': 'CaskConvolution', 'Inputs': [tensor],
+             'Outputs': [tensor], 'TacticName': 'sm80_xmma'}]})
+
+
+class _Context(_Strict):
+    def __init__(self, engine):
+        for name, value in (('_engine', engine), ('_addresses', {}), ('_shapes', {}),
+                            ('_profiler', None)):
+            object.__setattr__(self, name, value)
+
+    profiler = _stored('_profiler')
+
+    def set_input_shape(self, name, shape):
+        self._shapes[name] = tuple(shape)
+        return True
+
+    def set_tensor_address(self, name, pointer):
+        self._addresses[name] = pointer
+        return True
+
+    def set_binding_shape(self, index, shape):
+        return self.set_input_shape(self._engine._io[index][0].name, shape)
+
+    def execute_async_v3(self, stream):
+        return self._run()
+
+    def execute_async_v2(self, bindings, stream):
+        for index, pointer in enumerate(bindings):
+            self._addresses[self._engine._io[index][0].name] = pointer
+        return self._run()
+
+    def _run(self):
+        self._trt.made.calls.append(('run',))
+        feeds = {}
+        for value, is_input in self._engine._io:
+            if is_input:
+                shape = self._shapes.get(value.name) or _shape(value)
+                feeds[value.name] = _memory(self._addresses[value.name], shape, value)
+        for (value, _), result in zip(
+                [io for io in self._engine._io if not io[1]],
+                self._engine._session.run(None, feeds)):
+            _memory(self._addresses[value.name], result.shape, value)[...] = result
+        return True
+
+
+def _shape(value):
+    return [dim.dim_value if dim.HasField('dim_value') else -1
+            for dim in value.type.tensor_type.shape.dim]
+
+
+def _memory(pointer, shape, value):
+    """Return "device" memory, which is the host's here, as an array."""
+    import ctypes
+    dtype = np.dtype({1: np.float32, 10: np.float16}[value.type.tensor_type.elem_type])
+    count = int(np.prod(shape))
+    buffer = (ctypes.c_char * (count * dtype.itemsize)).from_address(pointer)
+    return np.frombuffer(buffer, dtype, count).reshape(shape)
+
+
+_CLASSES = {
+    'ILogger': _ILogger, 'IInt8EntropyCalibrator2': _Callback, 'IProgressMonitor': _Callback,
+    'IProfiler': _Callback, 'Builder': _Builder, 'OnnxParser': _Parser, 'Runtime': _Runtime,
+    'PluginField': _Plain, 'PluginFieldCollection': _Plain}
+_PRIVATE = {
+    'IBuilderConfig': _Config, 'INetworkDefinition': _NetworkDefinition,
+    'IOptimizationProfile': _Profile, 'ParserError': _ParserError, 'ILayer': _Layer,
+    'IPluginRegistry': _Registry, 'ICudaEngine': _Engine, 'IExecutionContext': _Context,
+    'EngineInspector': _Inspector}
+
+
+def make(version, dla_cores=0):
+    """Return the stand-in module of one version."""
+    return _Module(version, dla_cores)

@@ -1,0 +1,174 @@
+"""How far the pipeline is from the least that its copy and its engine take."""
+
+from __future__ import annotations
+
+from collections import deque
+import time
+from typing import Callable, Dict, List, Sequence
+
+import numpy as np
+
+from yolojet_ros.core.filters import Selection
+from yolojet_ros.core.head import detect
+from yolojet_ros.core.image_formats import ImageView
+from yolojet_ros.core.letterbox import Letterboxer
+from yolojet_ros.core.stage_times import StageTimes
+from yolojet_ros.inference.cuda.device import Device
+from yolojet_ros.inference.cuda.graph import Graph
+from yolojet_ros.inference.tensorrt_backend import TensorRTBackend
+from yolojet_ros.inference.tensorrt_session import Session
+
+_WARM_UP = 30
+_CHUNKS = (2, 4, 8)
+
+
+def summarize(times_ms: Sequence[float]) -> Dict[str, float]:
+    """Return median and p99."""
+    return {'median': float(np.median(times_ms)), 'p99': float(np.percentile(times_ms, 99))}
+
+
+def repeat(work: Callable[[int], None], runs: int) -> Dict[str, float]:
+    """Return median and p99 in milliseconds of `work(index)`."""
+    for index in range(_WARM_UP):
+        work(index)
+    times = []
+    for index in range(runs):
+        start = time.perf_counter()
+        work(index)
+        times.append((time.perf_counter() - start) * 1e3)
+    return summarize(times)
+
+
+def copies(device: Device, images: Sequence[np.ndarray], runs: int) -> Dict[str, Dict]:
+    """
+    Return the time of every way to bring ordinary host memory to the GPU, waiting included.
+
+    :param device: current
+    :param images: uint8[k] arrays, used in turn
+    """
+    stream = device.stream()
+    nbytes = images[0].nbytes
+    target, pinned = device.allocate(nbytes), device.pinned(nbytes, np.uint8)
+
+    def direct(index: int) -> None:
+        device.copy_in(target, images[index % len(images)])
+
+    def staged(parts: int) -> Callable[[int], None]:
+        edges = np.linspace(0, nbytes, parts + 1).astype(int)
+        spans = list(zip(edges[:-1], edges[1:]))
+
+        def work(index: int) -> None:
+            image = images[index % len(images)]
+            for start, end in spans:
+                part = pinned.array[start:end]
+                np.copyto(part, image[start:end])
+                device.copy_in(target, part, stream, int(start))
+            stream.synchronize()
+        return work
+
+    found = {'pageable': repeat(direct, runs)}
+    for parts in (1, *_CHUNKS):
+        found[f'pinned, {parts} parts'] = repeat(staged(parts), runs)
+    target.free()
+    pinned.free()
+    return found
+
+
+def engine_alone(session: Session, runs: int) -> Dict[str, float]:
+    """Return latency of the bare engine as a graph, and its throughput back to back."""
+    handle = session.stream.handle
+    session.execution.enqueue(handle)
+    session.stream.synchronize()
+    graph = Graph(handle, lambda: session.execution.enqueue(handle))
+
+    def work(_: int) -> None:
+        graph.launch()
+        session.stream.synchronize()
+
+    result = repeat(work, runs)
+    start = time.perf_counter()
+    for _ in range(runs):
+        graph.launch()
+    session.stream.synchronize()
+    result['per_second'] = runs / (time.perf_counter() - start)
+    graph.close()
+    return result
+
+
+def pipeline(
+    backend: TensorRTBackend, views: Sequence[ImageView], selection: Selection, runs: int,
+) -> Dict[str, float]:
+    """Return the latency from host image to boxes on the host."""
+    return repeat(
+        lambda index: backend.detect(views[index % len(views)], selection, StageTimes()), runs)
+
+
+def throughput(
+    backend: TensorRTBackend, views: Sequence[ImageView], selection: Selection, runs: int,
+) -> float:
+    """Return the frames in a second, with as many in flight as the backend takes."""
+    for view in views:
+        backend.detect(view, selection, StageTimes())
+    waiting: deque = deque()
+    start = time.perf_counter()
+    for index in range(runs):
+        if len(waiting) == backend.depth:
+            waiting.popleft()
+            backend.collect()
+        backend.submit(views[index % len(views)], selection, StageTimes())
+        waiting.append(index)
+    for _ in waiting:
+        backend.collect()
+    return runs / (time.perf_counter() - start)
+
+
+def stages(backend: TensorRTBackend, view: ImageView, selection: Selection, runs: int) \
+        -> Dict[str, float]:
+    """
+    Return the GPU time of each step in milliseconds: the mean over repeated graphs of it.
+
+    Each step is recorded 20 times in a row, so that the launch of the graph does not count.
+    """
+    frame, recording = backend.prepare(view, selection)
+    steps = {
+        'letterbox': lambda: frame.enqueue_letterbox(recording),
+        'network': frame.enqueue_network,
+        'network + decode + NMS': lambda: (
+            frame.enqueue_network(), frame.enqueue_decode(recording)),
+    }
+    found = {}
+    with backend.device.current():
+        for name, step in steps.items():
+            def twenty(step=step) -> None:
+                for _ in range(20):
+                    step()
+            frame.stream.synchronize()
+            graph = Graph(frame.stream.handle, twenty)
+            start, end = backend.device.event(), backend.device.event()
+            times: List[float] = []
+            for _ in range(max(runs // 20, 5)):
+                start.record(frame.stream)
+                graph.launch()
+                end.record(frame.stream)
+                end.synchronize()
+                times.append(start.time_till(end) / 20)
+            found[name] = float(np.median(times))
+            graph.close()
+    found['decode + NMS'] = found.pop('network + decode + NMS') - found['network']
+    return found
+
+
+def host_twins(
+    session: Session, backend: TensorRTBackend, views: Sequence[ImageView], selection: Selection,
+    runs: int,
+) -> Dict[str, float]:
+    """Return the latency of the same engine between the NumPy letterbox and the NumPy NMS."""
+    card = backend.card
+    letterboxer = Letterboxer(card.input_size, np.float16 if card.half else np.float32)
+
+    def work(index: int) -> None:
+        tensor, letterbox = letterboxer(views[index % len(views)])
+        output = session.run_all(tensor)
+        detect(output[0], card.layout, letterbox, selection)
+
+    return repeat(work, runs)
