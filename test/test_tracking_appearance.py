@@ -61,7 +61,7 @@ def box(x):
 
 
 def run_hidden_turn(with_looks):
-    """Return the ids after two objects stop while hidden, where motion tells nothing."""
+    """Return the ids after two objects turn while hidden, where motion tells nothing."""
     looks = np.eye(8, dtype=np.float32)
     tracker = create_tracker()
 
@@ -76,7 +76,7 @@ def run_hidden_turn(with_looks):
     for k in range(30, 45):
         feed(k, [], looks[:0])
     for k in range(45, 50):
-        ids = feed(k, [330, 270], looks[[1, 0]])
+        ids = feed(k, [365, 240], looks[[1, 0]])
     return ids
 
 

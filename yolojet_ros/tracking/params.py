@@ -62,7 +62,7 @@ class TrackerParams:
         1.0, 'Seconds for which the place where a track was last seen is worth a look. Raising '
         'it recovers more standing objects and more of the wrong ones.', 0.0, 60.0)
     appearance_gate: float = knob(
-        0.8, 'Least similarity of looks that brings back a lost track, where descriptors are '
+        0.5, 'Least similarity of looks that brings back a lost track, where descriptors are '
         'given. Raising it recovers fewer and safer.', -1.0, 1.0)
     duplicate_iou: float = knob(
         0.62, 'IoU with a matched box above which a detection starts no track. Raising it '

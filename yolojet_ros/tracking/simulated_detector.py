@@ -45,7 +45,8 @@ class SimulatedDetector:
         extent = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
         spread = self._noise + 0.05 * (1 - visible)
         boxes += rng.normal(0, 1, boxes.shape) * extent * spread[:, None]
-        scores = np.clip(0.12 + 0.78 * visible ** 0.9 + rng.normal(0, 0.07, len(boxes)), 0.05, 0.98)
+        scores = 0.12 + 0.78 * visible ** 0.9 + rng.normal(0, 0.07, len(boxes))
+        scores = np.clip(scores, 0.05, 0.98)
         classes = classes[seen].copy()
         wrong = rng.random(len(classes)) < self._flicker
         classes[wrong] = (classes[wrong] + 1) % class_count

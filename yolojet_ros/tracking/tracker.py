@@ -341,7 +341,8 @@ class Tracker:
             self, tracks: np.ndarray, matched: np.ndarray, dets: _Detections) -> np.ndarray:
         """Correct the tracks by their detections; return their ids."""
         p, found = self._params, self._table[:, tracks]
-        boxes, scores, classes = dets.boxes[:, matched], dets.scores[matched], dets.classes[matched]
+        boxes, scores = dets.boxes[:, matched], dets.scores[matched]
+        classes = dets.classes[matched]
         # A detection is the less precise the lower its score (Du et al., GIAOTracker, 2021).
         kalman.correct(found[_FILTER], _centres(boxes), p.measurement_noise * (1.5 - scores))
         found[_PLACE] = boxes
