@@ -45,7 +45,7 @@ def prepare_transport() -> str:
     if 'fastrtps' not in middleware:
         return f'{middleware} is left as it is'
     for name in _TRANSPORT_VARIABLES:
-        if name in os.environ:
+        if os.environ.get(name):
             return f'{name}={os.environ[name]} is kept'
     name = _profiles_variable()
     os.environ[name] = str(PROFILES)
@@ -61,7 +61,7 @@ def _profiles_variable() -> str:
 
 
 def _prepare_malloc() -> str:
-    kept: List[str] = [name for _, _, name in _MALLOC if name in os.environ]
+    kept: List[str] = [name for _, _, name in _MALLOC if os.environ.get(name)]
     if kept:
         return f'{", ".join(kept)} is kept'
     try:
