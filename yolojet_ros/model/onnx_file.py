@@ -172,7 +172,12 @@ def initializers(model: onnx.ModelProto) -> Dict[str, onnx.TensorProto]:
 
 
 def weight_count(model: onnx.ModelProto) -> int:
-    """Count the numbers that were trained: weights and biases of the convolutions."""
+    """
+    Count the numbers that were trained: weights and biases of the convolutions.
+
+    With batch norm folded in, as exports have it. Dynamic quantization takes the biases
+    out of the convolutions, so they are missing from its count.
+    """
     constants = initializers(model)
     producers = {out: node for node in model.graph.node for out in node.output}
     seen: Set[str] = set()
@@ -180,6 +185,8 @@ def weight_count(model: onnx.ModelProto) -> int:
         if node.op_type in ('Conv', 'ConvTranspose', 'Gemm', 'MatMul'):
             for name in node.input[1:]:
                 seen.add(_origin(name, producers))
+        elif node.op_type == 'ConvInteger':
+            seen.add(node.input[1])
     return sum(int(np.prod(constants[name].dims)) for name in seen if name in constants)
 
 
