@@ -242,6 +242,14 @@ def test_int8_over_fp16_is_typed_at_opset_19():
     assert np.abs(expected - found)[:, 4:].mean() < 0.02
 
 
+def test_scales_of_almost_nothing_stay_positive_in_fp16():
+    model = _model()
+    nodes = quantization.quantizable(model)
+    thresholds = {n.input[0]: 1e-7 for n in nodes}
+    both = to_fp16(quantization.quantize(model, thresholds, 'minmax'), 'm')
+    quantization.check_qdq(both)
+
+
 def test_dynamic_quantization_runs_and_says_what_it_is(tmp_path):
     source, output = tmp_path / 'm.onnx', tmp_path / 'ü d.onnx'
     source.write_bytes(exported())

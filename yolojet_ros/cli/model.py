@@ -259,7 +259,6 @@ def _quantize(args: argparse.Namespace) -> int:
     result = quantization.quantize(model, thresholds, args.method, keep_float)
     if args.fp16:
         result = fp16.to_fp16(result, args.model.name)
-        quantization.check_qdq(result)
     onnx_file.save(result, args.output)
     print(f'{args.output}: {len(nodes) - len(keep_float) + len(args.keep_float)} convolutions '
           f'in INT8, calibrated on {len(inputs)} images ({args.method})')

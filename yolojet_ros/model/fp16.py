@@ -13,6 +13,7 @@ import numpy as np
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.model import onnx_file
+from yolojet_ros.model.quantization import check_qdq
 
 if TYPE_CHECKING:
     import onnx
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # The first opset whose QuantizeLinear takes FP16.
 _TYPED_QDQ_OPSET = 19
 _FLOAT, _FLOAT16 = 1, 10
+_SMALLEST = 2.0 ** -24
 # Inputs that an operator wants in FP32 whatever its data is.
 _FP32_INPUTS = {'Resize': (1, 2)}
 
@@ -39,11 +41,14 @@ def to_fp16(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
     if onnx_file.card(model, source).half or any(
             t.data_type == _FLOAT16 for t in model.graph.initializer):
         raise UserError(f'{source} is an FP16 model already')
-    if any(n.op_type == 'QuantizeLinear' for n in model.graph.node):
+    quantized = any(n.op_type == 'QuantizeLinear' for n in model.graph.node)
+    if quantized:
         model = lift_opset(model, _TYPED_QDQ_OPSET)
     result = onnx.ModelProto()
     result.CopyFrom(model)
     _Converter(result, set(decoding_nodes(model))).convert()
+    if quantized:
+        check_qdq(result)
     onnx_file.set_metadata(result, {'precision': 'FP16'})
     return result
 
@@ -123,7 +128,7 @@ class _Converter:
                     or index in _FP32_INPUTS.get(node.op_type, ())):
                 continue
             node.input[index] = (
-                self._half_constant(name) if name in self._constants
+                self._half_constant(name, node) if name in self._constants
                 else self._cast(name, _FLOAT16))
 
     def _type_attributes(self, node) -> None:
@@ -136,15 +141,18 @@ class _Converter:
                 values = numpy_helper.to_array(attribute.t).astype(np.float16)
                 attribute.t.CopyFrom(numpy_helper.from_array(values))
 
-    def _half_constant(self, name: str) -> str:
+    def _half_constant(self, name: str, reader) -> str:
         from onnx import numpy_helper
 
         if name not in self._halved:
-            values = numpy_helper.to_array(self._constants[name])
             limit = np.finfo(np.float16).max
+            values = np.clip(numpy_helper.to_array(self._constants[name]), -limit, limit)
+            if reader.op_type in ('QuantizeLinear', 'DequantizeLinear'):
+                # The scale of something that is all but zero must not become zero.
+                values = np.maximum(values, _SMALLEST)
             self._halved[name] = f'{name}_fp16'
-            self._graph.initializer.append(numpy_helper.from_array(
-                np.clip(values, -limit, limit).astype(np.float16), self._halved[name]))
+            self._graph.initializer.append(
+                numpy_helper.from_array(values.astype(np.float16), self._halved[name]))
         return self._halved[name]
 
     def _cast(self, name: str, to: int) -> str:
