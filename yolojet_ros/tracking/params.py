@@ -13,8 +13,8 @@ class TrackerParams:
     Parameters of `Tracker`; every field has a range and a description in its metadata.
 
     Lengths are fractions of the box size and times are seconds, so that one set
-    of values serves every resolution and frame rate. The defaults were chosen by
-    cross-validation over sequences.
+    of values serves every resolution and frame rate. The defaults are the middle of
+    the settings that did best on most sequences, not the best on any.
 
     :raises UserError: if a value has the wrong type or is out of its range.
     """
@@ -38,19 +38,19 @@ class TrackerParams:
         1.5, 'Seconds for which a track without detections is kept to be found again. Raising '
         'it keeps ids through longer gaps and risks giving an old id to a newcomer.', 0.0, 60.0)
     match_gate: float = knob(
-        0.22, 'Least IoU x height overlap x square root of the score of the first association. '
+        0.23, 'Least IoU x height overlap x square root of the score of the first association. '
         'Raising it makes matches stricter: fewer swaps, more breaks.', 0.0, 1.0)
     lost_penalty: float = knob(
         0.9, 'Factor on the similarity of a lost track. Raising it lets lost tracks compete '
         'more for boxes with tracks in sight.', 0.0, 1.0)
     low_gate: float = knob(
-        0.47, 'Least IoU x height overlap of the second association (low scores). Raising it '
+        0.49, 'Least IoU x height overlap of the second association (low scores). Raising it '
         'makes it stricter.', 0.0, 1.0)
     lost_low_gate: float = knob(
         0.6, 'The same for tracks lost a moment ago. Raising it brings fewer of them back by '
         'a doubtful box.', 0.0, 1.0)
     lost_low_seconds: float = knob(
-        0.3, 'Seconds after which a lost track takes no doubtful box any more. Raising it '
+        0.15, 'Seconds after which a lost track takes no doubtful box any more. Raising it '
         'keeps partly hidden objects longer and risks boxes of others.', 0.0, 60.0)
     tentative_gate: float = knob(
         0.3, 'Least IoU x score that continues a track not confirmed yet. Raising it gives '
@@ -71,13 +71,13 @@ class TrackerParams:
         0.5, 'Factor on the similarity of a track and a detection of another class. Raising it '
         'makes class changes cheaper; 0 forbids them.', 0.0, 1.0)
     position_noise: float = knob(
-        0.3, 'Random walk of position and size, in box sizes per square root of a second. '
+        0.26, 'Random walk of position and size, in box sizes per square root of a second. '
         'Raising it follows detections more closely and trusts the prediction less.', 0.0, 10.0)
     velocity_noise: float = knob(
-        0.6, 'Random walk of the velocity, in box sizes per second per square root of a '
+        0.5, 'Random walk of the velocity, in box sizes per second per square root of a '
         'second. Raising it follows turns faster and coasts less straight.', 0.0, 100.0)
     measurement_noise: float = knob(
-        0.065, 'Standard deviation of a detected position or size at score 0.5, in box sizes; '
+        0.066, 'Standard deviation of a detected position or size at score 0.5, in box sizes; '
         'half of it at 1. Raising it gives smoother and slower tracks.', 0.001, 1.0)
     max_tracks: int = knob(
         1000, 'Most tracks held and detections looked at per frame (best scores first). '
