@@ -1,0 +1,91 @@
+"""The demo and the benchmark of the node: the whole chain as a user starts it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import pytest
+
+from ros_peers import DOMAIN, ROOT
+
+
+def _yolojet(*arguments, seconds=120):
+    environment = dict(os.environ, ROS_DOMAIN_ID=str(DOMAIN), PYTHONPATH=str(ROOT))
+    return subprocess.run(
+        [sys.executable, '-m', 'yolojet_ros', *map(str, arguments)], cwd=ROOT, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=seconds)
+
+
+@pytest.fixture(scope='module')
+def demo(tmp_path_factory):
+    """Return (finished process, folder) of a demo run in a folder with an awkward name."""
+    out = tmp_path_factory.mktemp('demo') / 'my résults'
+    return _yolojet('demo', '--seconds', 4, '--out', out), out
+
+
+def test_the_demo_sees_and_follows_objects_and_loses_no_image(demo):
+    process, out = demo
+    assert process.returncode == 0, process.stdout + process.stderr
+    summary = json.loads((out / 'summary.json').read_text())
+    frames = summary['frames']
+    assert frames['published'] > 60 and frames['lost_in_transport'] == 0
+    assert frames['processed'] == frames['results_received']
+    assert frames['processed'] + frames['dropped'].get('superseded', 0) == frames['received']
+    assert summary['detections'] > frames['processed'], 'more than one object a frame'
+    assert 5 <= summary['distinct_ids'] < 60
+    assert summary['backend'] == 'onnxruntime' and summary['model'] == 'yolojet_demo.onnx'
+    assert 0 < summary['latency_ms']['p50'] <= summary['latency_ms']['p99']
+    assert {'letterbox', 'network', 'decode_nms', 'track'} <= set(summary['stages_ms_p50'])
+
+
+def test_the_type_is_that_of_every_ros_installation(demo):
+    summary = json.loads((demo[1] / 'summary.json').read_text())
+    assert summary['type_hash'] == (
+        'RIHS01_214274120007f4a683866481336b70310268cfa107aebe9d594a6acf75bda968')
+
+
+def test_picture_and_video_show_the_whole_image(demo):
+    picture = cv2.imread(str(demo[1] / 'annotated.png'))
+    assert picture.shape == (720, 1280, 3)
+    video = cv2.VideoCapture(str(demo[1] / 'annotated.mp4'))
+    frames = json.loads((demo[1] / 'summary.json').read_text())['frames']
+    assert abs(video.get(cv2.CAP_PROP_FRAME_COUNT) - frames['processed']) <= 3
+    assert video.read()[1].shape == (540, 960, 3)
+
+
+def test_the_demo_says_what_it_found(demo):
+    for word in ('lost in transport', 'distinct ids', 'latency', 'yolojet_demo.onnx 320x192'):
+        assert word in demo[0].stdout
+    assert not list(demo[1].glob('.*')), 'no temporary files stay'
+
+
+@pytest.mark.parametrize('arguments,words', [
+    (['--model', 'missing.onnx'], 'no model file'), (['--seconds', '0'], 'give more than 0'),
+    (['--source', 'missing.mp4'], 'missing.mp4'), (['--model', 'README.md'], '.onnx or .engine')])
+def test_wrong_input_is_one_sentence(tmp_path, arguments, words):
+    process = _yolojet('demo', '--seconds', 1, '--out', tmp_path, *arguments)
+    assert process.returncode == 2, process.stdout + process.stderr
+    message = process.stderr.strip().splitlines()[-1]
+    assert message.startswith('yolojet: ') and words in message
+
+
+def test_a_scene_without_known_objects_fails_the_demo(tmp_path):
+    film = cv2.VideoWriter(
+        str(tmp_path / 'gray.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 30, (320, 192))
+    for _ in range(30):
+        film.write(cv2.UMat(192, 320, cv2.CV_8UC3, (114, 114, 114)).get())
+    film.release()
+    process = _yolojet('demo', '--seconds', 1, '--out', tmp_path,
+                       '--source', tmp_path / 'gray.avi')
+    assert process.returncode == 1, process.stdout + process.stderr
+    assert 'no detections with ids' in process.stdout
+
+
+def test_the_node_benchmark_prints_figures_beside_goals():
+    process = _yolojet('bench', '--node', '--seconds', 2)
+    assert process.returncode == 0, process.stdout + process.stderr
+    for line in ('10.0 detections a frame', '50.0 detections a frame', "node's own overhead",
+                 'lost in transport 0', '% of one core'):
+        assert line in process.stdout
