@@ -1,12 +1,13 @@
 """A GPU that is the CPU: the runtime's device and graphs over host memory and host kernels."""
 
 from contextlib import contextmanager
+import time
 import types
 
 import cuda_on_host
 import numpy as np
 from yolojet_ros.inference.backend import BackendError
-from yolojet_ros.inference.cuda import device as device_, frame
+from yolojet_ros.inference.cuda import device as device_
 
 
 class Stream:
@@ -14,6 +15,19 @@ class Stream:
 
     def synchronize(self):
         pass
+
+
+class Event:
+    """A moment, for the time between two."""
+
+    def record(self, stream):
+        self.time = time.perf_counter()
+
+    def synchronize(self):
+        pass
+
+    def time_till(self, other):
+        return (other.time - self.time) * 1e3
 
 
 class HostDevice(device_.Device):
@@ -25,6 +39,7 @@ class HostDevice(device_.Device):
     def __init__(self, index=0):
         self.index, self.name, self.capability = index, 'Host GPU', (8, 7)
         self.integrated, self.driver_version, self.allocated = False, 12020, 0
+        self.multiprocessors = 1
         self.closed = False
         self.buffers = []
 
@@ -43,6 +58,8 @@ class HostDevice(device_.Device):
             if HostDevice.fail_after < 0:
                 raise BackendError('the GPU is out of memory')
         self.allocated += nbytes
+        if nbytes > self.memory()[0]:
+            raise BackendError('the GPU is out of memory')
         memory = types.SimpleNamespace(array=array, free=lambda: None)
         buffer = device_.Buffer(
             self, memory, array.ctypes.data, array if mapped else None, nbytes)
@@ -50,7 +67,8 @@ class HostDevice(device_.Device):
         return buffer
 
     def allocate(self, nbytes):
-        return self._buffer(cuda_on_host._aligned(max(int(nbytes), 1)), nbytes, False)
+        real = max(int(nbytes), 1) if nbytes < self.memory()[0] else 1
+        return self._buffer(cuda_on_host._aligned(real), nbytes, False)
 
     def pinned(self, shape, dtype):
         dtype = np.dtype(dtype)
@@ -76,6 +94,9 @@ class HostDevice(device_.Device):
 
     def stream(self):
         return Stream()
+
+    def event(self):
+        return Event()
 
     def module(self, binary):
         return types.SimpleNamespace(get_function=_function)
@@ -126,8 +147,8 @@ def install(monkeypatch, library):
     monkeypatch.setattr(HostDevice, 'library', library)
     monkeypatch.setattr(HostDevice, 'fail_after', None)
     monkeypatch.setattr(HostGraph, 'made', 0)
-    for module in ('yolojet_ros.inference.tensorrt_backend', 'yolojet_ros.engine.workflow'):
-        monkeypatch.setattr(module + '.Device', HostDevice)
-    monkeypatch.setattr(frame, 'Graph', HostGraph)
-    monkeypatch.setattr('yolojet_ros.inference.tensorrt_session.Graph', HostGraph)
+    for module in ('inference.tensorrt_backend', 'engine.workflow', 'engine.gpu_check'):
+        monkeypatch.setattr(f'yolojet_ros.{module}.Device', HostDevice)
+    for module in ('inference.cuda.frame', 'inference.tensorrt_session', 'engine.benchmark'):
+        monkeypatch.setattr(f'yolojet_ros.{module}.Graph', HostGraph)
     monkeypatch.setattr('yolojet_ros.inference.cuda.kernels.cubin', lambda *_: b'')

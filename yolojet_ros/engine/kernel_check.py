@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, Iterator, Tuple
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from yolojet_ros.inference.cuda.device import Device
 from yolojet_ros.inference.cuda.frame import Frame, Kernels, Recording
 from yolojet_ros.inference.cuda.sampling import Sampling
 from yolojet_ros.inference.tensorrt_network import Tensor
+
+SINGLE, HALF = np.dtype(np.float32), np.dtype(np.float16)
 
 
 @dataclass(frozen=True)
@@ -143,13 +145,12 @@ def check_letterbox(
     for encoding in sorted(FORMATS):
         pixels, equal = 0.0, []
         for index in range(rounds):
-            dtype = np.dtype((np.float32, np.float16)[index % 2])
+            dtype = (SINGLE, HALF)[index % 2]
             network = ((320, 192), (96, 160), (640, 640))[index % 3]
             card = ModelCard('check', ('a',), network, 32, HeadLayout.RAW, 10)
-            functions = Kernels(device, binary, dtype, np.dtype(np.float32))
-            frame = Frame(device, _NoNetwork(card, dtype, np.dtype(np.float32)),
-                          _NoNetwork(card, dtype, np.dtype(np.float32)).outputs[0], card, 1,
-                          functions)
+            stand_in = _NoNetwork(card, dtype, SINGLE)
+            frame = Frame(device, stand_in, stand_in.outputs[0], card, 1,
+                          Kernels(device, binary, dtype, SINGLE))
             view = random_view(rng, encoding)
             expected, _ = Letterboxer(network, dtype.type)(view)
             result = np.empty_like(expected)
@@ -181,9 +182,9 @@ def check_decode(
             classes = int(rng.choice([1, 7, 80]))
             card = ModelCard('check', tuple(f'c{i}' for i in range(classes)), (640, 384), 32,
                              layout, int(rng.integers(1, 9000)))
-            network = _NoNetwork(card, np.dtype(np.float32), dtype)
+            network = _NoNetwork(card, SINGLE, dtype)
             frame = Frame(device, network, network.outputs[0], card, 1,
-                          Kernels(device, binary, np.dtype(np.float32), dtype))
+                          Kernels(device, binary, SINGLE, dtype))
             head = random_head(rng, card, float(rng.choice([0.01, 0.1, 0.9]))).astype(dtype)
             letterbox = random_letterbox(rng, card)
             selection = random_selection(rng, classes)
@@ -206,5 +207,4 @@ def check_decode(
 
 
 def _layouts() -> Iterator[Tuple[HeadLayout, np.dtype]]:
-    kinds: List[np.dtype] = [np.dtype(np.float32), np.dtype(np.float16)]
-    return ((layout, kind) for layout in HeadLayout for kind in kinds)
+    return ((layout, kind) for layout in HeadLayout for kind in (SINGLE, HALF))

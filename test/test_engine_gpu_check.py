@@ -1,0 +1,53 @@
+"""The check of a GPU itself: every step runs, and a missed figure is told."""
+
+import sys
+import types
+
+import conv_model
+import cuda_on_host
+import host_device
+import pytest
+import trt_standin
+from yolojet_ros.engine import gpu_check, kernel_check
+from yolojet_ros.engine.gpu_check import CheckOptions, Findings
+
+
+@pytest.fixture
+def host(monkeypatch, tmp_path):
+    if cuda_on_host.COMPILER is None:
+        pytest.skip('g++ is not installed')
+    pytest.importorskip('pycocotools')
+    host_device.install(monkeypatch, cuda_on_host.build(tmp_path))
+    monkeypatch.setitem(sys.modules, 'tensorrt', trt_standin.make('8.6'))
+    monkeypatch.setitem(sys.modules, 'pycuda', types.SimpleNamespace(VERSION_TEXT='host'))
+    monkeypatch.setattr(gpu_check, 'workers', lambda: 0)
+    monkeypatch.setattr(gpu_check, 'SOURCE_SIZE', (160, 96))
+    # The host compiles no FP16 kernels.
+    monkeypatch.setattr(kernel_check, 'HALF', kernel_check.SINGLE)
+
+
+def test_every_step_runs_and_is_judged(host, tmp_path):
+    model = conv_model.write(tmp_path, 'float')
+    findings = gpu_check.check(CheckOptions(
+        model, quantized=conv_model.write(tmp_path, 'qdq'), large=model, engines=str(tmp_path / 'engines'), frames=12, leak_frames=20,
+        images=3, calibration_images=3), lambda line: None)
+    names = [figure.name for figure in findings.figures]
+    assert not [figure for figure in findings.figures if 'failed' in figure.value]
+    for part in ('vs twin, kept set', 'fp32: verified', 'int8-calibrated: verified',
+                 'whole pipeline / floor', 'depth 2 / engine only', 'GPU memory growth',
+                 'mAP50-95 lost by fp16', 'out of memory'):
+        assert any(part in name for name in names), part
+    assert findings.details['environment']['GPU'] == 'Host GPU'
+    gpu_check.save(findings, str(tmp_path / 'f.json'))
+    assert 'figures' in (tmp_path / 'f.json').read_text()
+
+
+def test_a_missed_figure_fails_the_check():
+    findings = Findings()
+    findings.add('fast enough', 1.2, 1.25)
+    assert findings.passed
+    findings.add('too slow', 1.5, 1.25)
+    findings.add('too few', 80, 90, least=True)
+    findings.add('not a number', float('nan'), 1)
+    assert not findings.passed
+    assert findings.table().count('**missed**') == 3

@@ -1,0 +1,58 @@
+"""The command `gpu-check`: prove and measure everything that needs a GPU."""
+
+from __future__ import annotations
+
+import argparse
+
+DESCRIPTION = """\
+Build FP32, FP16 and INT8 engines of the demo model, compare each with ONNX Runtime,
+compare every kernel with its NumPy twin, look for leaks, and print how fast it all is.
+
+Engines are kept and used again. With default settings a first run takes long, because
+TensorRT times its kernels for every engine: --optimization-level 0 is the quick look.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command to the command line."""
+    parser = subparsers.add_parser(
+        'gpu-check', help='prove and measure engines and kernels on this GPU',
+        description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--model', help='FP32 ONNX file; default: the demo model')
+    parser.add_argument('--quantized', metavar='ONNX',
+                        help='its Q/DQ form; default: quantized here')
+    parser.add_argument('--large', metavar='ONNX', help='a 640x640 model to measure too')
+    parser.add_argument('--engines', default='engines/gpu-check',
+                        help='folder that keeps the engines (engines/gpu-check)')
+    parser.add_argument('--profile', default='auto', help='build profile (auto)')
+    parser.add_argument('--optimization-level', type=int, metavar='N',
+                        help='0 (quick) to 5 (thorough)')
+    parser.add_argument('--tactic-source', dest='tactic_sources', action='append', default=[],
+                        metavar='NAME', help='use only these trt.TacticSource (repeatable)')
+    parser.add_argument('--reference', metavar='NPZ',
+                        help='results of "yolojet engine reference", without ONNX Runtime')
+    parser.add_argument('--frames', type=int, default=1000, help='frames to time (1000)')
+    parser.add_argument('--leak-frames', type=int, default=2000,
+                        help='frames to watch the memory over (2000)')
+    parser.add_argument('--images', type=int, default=400, help='stills for mAP (400)')
+    parser.add_argument('--calibration-images', type=int, default=500,
+                        help='stills to calibrate INT8 with (500)')
+    parser.add_argument('--device', type=int, default=0, help='index of the GPU')
+    parser.add_argument('--json', metavar='FILE', help='write the table and all details')
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check, print the table, and return 0 if no figure missed its limit."""
+    from yolojet_ros.cli.demo_model import demo_model
+    from yolojet_ros.engine import gpu_check
+    names = gpu_check.CheckOptions.__dataclass_fields__
+    values = {name: value for name, value in vars(arguments).items() if name in names}
+    values['tactic_sources'] = tuple(values['tactic_sources'])
+    values['model'] = values['model'] or str(demo_model())
+    findings = gpu_check.check(
+        gpu_check.CheckOptions(**values), lambda line: print(line, flush=True))
+    print(findings.table())
+    if arguments.json:
+        gpu_check.save(findings, arguments.json)
+    return 0 if findings.passed else 1
