@@ -36,6 +36,8 @@ class Nodes:
             arguments += ['-p', f'{key}:={_as_yaml(value)}']
         for old, new in (remaps or {}).items():
             arguments += ['-r', f'{old}:={new}']
+        if not quiet:
+            arguments += ['--log-level', 'warn']
         command = [sys.executable, '-m', f'yolojet_ros.nodes.{name}_node', *arguments]
         stream = self.log(name).open('w') if quiet else None
         try:
