@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,9 +16,11 @@ from model_samples import stills  # noqa: E402
 from yolojet_ros.core.detections import Detections  # noqa: E402
 from yolojet_ros.core.errors import UserError  # noqa: E402
 from yolojet_ros.model.data import (  # noqa: E402
-    coco_images, image_files, read_image, scene_still, scene_stills)
-from yolojet_ros.model.evaluation import Accuracy, CocoScorer, Measurement  # noqa: E402
+    coco_images, image_files, read_image, scene_still, scene_stills, TEST_SEED)
+from yolojet_ros.model.evaluation import (  # noqa: E402
+    Accuracy, Candidate, CocoScorer, measure, Measurement)
 from yolojet_ros.model.report import details, losses_within, table  # noqa: E402
+from yolojet_ros.sim.scene import CLASS_NAMES  # noqa: E402
 
 
 def _found(boxes, scores, classes):
@@ -137,3 +140,13 @@ def test_images_that_are_none_are_refused(tmp_path):
     for path in image_files(tmp_path):
         with pytest.raises(UserError, match='not an image'):
             read_image(path)
+
+
+def test_demo_model_knows_the_scene():
+    candidate = Candidate(Path(__file__).parents[1] / 'engines/demo/yolojet_demo.onnx')
+    result, = measure([candidate], scene_stills(40, TEST_SEED), 40)
+    assert candidate.names == CLASS_NAMES
+    # On 2,000 stills 0.964 and 0.854; 40 of them scatter by a few points.
+    assert result.accuracy.map50 > 0.9 and result.accuracy.map > 0.78
+    assert result.parameters == 3_007_013 and 12 < result.megabytes < 12.5
+    assert 0 < result.median_ms <= result.p90_ms
