@@ -46,13 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(
         title='commands', dest='command', metavar='COMMAND', required=True)
     for command in COMMANDS:
-        name = 'yolojet_ros.cli.' + command.replace('-', '_')
-        try:
-            module = importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name != name:
-                raise
-            continue
+        module = importlib.import_module('yolojet_ros.cli.' + command.replace('-', '_'))
         module.add_parser(subparsers)
     return parser
 
