@@ -10,6 +10,7 @@ import numpy as np
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.inference.backend import BackendError
+from yolojet_ros.inference.cuda.driver import reset_primary_context
 
 MIB = 1 << 20
 
@@ -68,6 +69,7 @@ class Device:
         self.driver_version: int = self._cuda.get_driver_version()
         self.allocated = 0
         self._lock = threading.RLock()
+        self._failed = False
         self._context = self._device.retain_primary_context()
 
     @contextmanager
@@ -83,12 +85,14 @@ class Device:
             try:
                 self._context.push()
             except self._cuda.Error as error:
+                self._failed = True
                 raise BackendError(f'the GPU cannot be used any more: {error}') from error
             try:
                 yield
             except self._cuda.MemoryError as error:
                 raise BackendError(self._explain_memory(error)) from error
             except self._cuda.Error as error:
+                self._failed = True
                 raise BackendError(f'CUDA failed: {error}') from error
             finally:
                 self._cuda.Context.pop()
@@ -155,8 +159,16 @@ class Device:
         """Release the context; safe to call twice, and after a failure."""
         with self._lock:
             context, self._context = self._context, None
-            if context is not None:
+            if context is None:
+                return
+            try:
                 context.detach()
+            except self._cuda.Error:
+                self._failed = True
+            if self._failed:
+                # TensorRT's CUDA runtime holds the primary context too, and an error such as an
+                # illegal address stays in it: only a reset lets the next configure succeed.
+                reset_primary_context(self.index)
 
     def _explain_memory(self, error: Exception) -> str:
         try:

@@ -1,16 +1,17 @@
 """
 CUDA graphs through libcuda: record a stream's work once, launch it with one call.
 
-PyCUDA releases before graphs are still what robots carry, so the six driver functions are called
-directly; they are the same from CUDA 10.2 on, but for the instantiation.
+PyCUDA offers no graphs, so the driver's functions are called directly; they are the same from
+CUDA 10.2 on, but for the instantiation.
 """
 
 from __future__ import annotations
 
 import ctypes
-from typing import Callable, Optional
+from typing import Callable
 
 from yolojet_ros.inference.backend import BackendError
+from yolojet_ros.inference.cuda.driver import driver, error_name, function
 
 # Forbid unsafe calls of this thread only while recording, not those of a stranger's thread.
 _THREAD_LOCAL = 1
@@ -26,7 +27,7 @@ class Graph:
     """
 
     def __init__(self, stream: int, work: Callable[[], None]) -> None:
-        self._driver = _driver()
+        self._driver = driver()
         self._stream = ctypes.c_void_p(stream)
         self._executable = ctypes.c_void_p()
         graph = ctypes.c_void_p()
@@ -62,27 +63,10 @@ class Graph:
         target = ctypes.byref(self._executable)
         if hasattr(self._driver, 'cuGraphInstantiateWithFlags'):  # CUDA 11.4
             return self._driver.cuGraphInstantiateWithFlags(target, graph, ctypes.c_ulonglong(0))
-        name = 'cuGraphInstantiate_v2'  # CUDA 11.0
-        function = getattr(self._driver, name, None) or self._driver.cuGraphInstantiate
-        return function(target, graph, None, None, ctypes.c_size_t(0))
-
-
-_loaded: Optional[ctypes.CDLL] = None
-
-
-def _driver() -> ctypes.CDLL:
-    global _loaded
-    if _loaded is None:
-        _loaded = ctypes.CDLL('libcuda.so.1')
-        _loaded.cuGraphDestroy.argtypes = [ctypes.c_void_p]
-        _loaded.cuGraphExecDestroy.argtypes = [ctypes.c_void_p]
-        _loaded.cuGraphLaunch.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-    return _loaded
+        instantiate = function('cuGraphInstantiate_v2', 'cuGraphInstantiate')
+        return instantiate(target, graph, None, None, ctypes.c_size_t(0))
 
 
 def _check(what: str, status: int) -> None:
     if status:
-        text = ctypes.c_char_p()
-        _driver().cuGetErrorName(status, ctypes.byref(text))
-        name = (text.value or b'unknown').decode()
-        raise BackendError(f'could not {what}: {name} ({status})')
+        raise BackendError(f'could not {what}: {error_name(status)} ({status})')
