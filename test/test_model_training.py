@@ -131,3 +131,5 @@ def test_an_object_that_is_mostly_moved_out_is_not_to_be_learned():
 def test_impossible_plans_are_refused():
     with pytest.raises(UserError, match='steps is 0'):
         TrainingPlan(steps=0)
+    with pytest.raises(UserError, match='seed is 100'):
+        TrainingPlan(seed=100)

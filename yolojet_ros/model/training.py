@@ -50,7 +50,7 @@ class TrainingPlan:
     calm: share of the schedule, at its end, without distortion of the images
     validate_every: steps between measurements of mAP; 0 measures once at the end
     validation_stills: held-out images for it
-    seed: of weights, stills, batches and augmentation
+    seed: 0..99, of weights, stills, batches and augmentation
     max_minutes: stop the schedule early (it is then shortened as time runs); 0 for no limit
     workers: processes that render
     save_every_s: seconds between checkpoints
@@ -76,6 +76,9 @@ class TrainingPlan:
         for name in ('steps', 'stills', 'batch', 'validation_stills'):
             if getattr(self, name) < 1:
                 raise UserError(f'{name} is {getattr(self, name)}; it must be at least 1')
+        # Above, the stills of a run would be those that are held out.
+        if not 0 <= self.seed < VALIDATION_SEED // SEEDS_PER_RUN:
+            raise UserError(f'seed is {self.seed}; it must be 0 to 99')
 
 
 class MovingAverage:
