@@ -146,7 +146,9 @@ def _add_export(commands) -> None:
     parser.add_argument('--opset', type=int, default=17,
                         help='13 for TensorRT 8.2, up to 19 (default 17)')
     parser.add_argument('--dynamic-batch', action='store_true', help='leave the batch open')
-    parser.add_argument('--nms', choices=('layer', 'plugin'), help='end the graph in NMS')
+    parser.add_argument('--nms', choices=('layer', 'plugin'),
+                        help='end the graph in NMS: a layer (TensorRT 8.5 and later) or the '
+                             'plugin EfficientNMS_TRT (8.0 and later)')
     parser.add_argument('--score', type=float, default=0.25, help='score threshold of --nms')
     parser.add_argument('--iou', type=float, default=0.7, help='IoU threshold of --nms')
     parser.add_argument('--size', default='640x640', help='input size for ultralytics weights')

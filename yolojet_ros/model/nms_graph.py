@@ -20,7 +20,7 @@ class NmsSettings:
     """
     How the graph ends.
 
-    kind: 'layer' is the standard NonMaxSuppression (ONNX Runtime, TensorRT 8.4 and later);
+    kind: 'layer' is the standard NonMaxSuppression (ONNX Runtime, TensorRT 8.5 and later);
         'plugin' is EfficientNMS_TRT (TensorRT only, 8.0 and later)
     score: 0..1, candidates below it are dropped
     iou: 0..1, a box that overlaps a better one of its class more than this is dropped
