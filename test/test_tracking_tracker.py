@@ -17,7 +17,7 @@ from yolojet_ros.tracking import create_tracker, TrackerParams, TrackState
 RATE = 30.0
 
 
-def box(x, y, w=40.0, h=80.0):
+def box(x, y=100.0, w=40.0, h=80.0):
     return [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
 
 
@@ -112,6 +112,23 @@ def test_class_is_voted_by_score():
     assert tracker.tracks[0].id == 1
 
 
+@pytest.mark.parametrize('vote, expected', [(False, [3, 9, 4]), (True, [1, 0, 4])])
+def test_voted_class_is_published_when_asked_for(vote, expected):
+    tracker = create_tracker(class_vote=vote)
+
+    def show(k, classes):
+        boxes = np.array([box(100), box(300), box(500)][:len(classes)])
+        classes = np.array(classes, np.int32)
+        ids = tracker.update(boxes, np.full(len(classes), 0.8), classes, k / RATE)
+        return ids, tracker.published_classes(ids, classes)
+
+    for k in range(9):
+        show(k, [1, 0])
+    ids, classes = show(9, [3, 9, 4])
+    assert ids.tolist() == [1, 2, -1]
+    assert classes.tolist() == expected and classes.dtype == np.int32
+
+
 def test_duplicate_detection_starts_no_second_track():
     tracker = create_tracker()
     for k in range(5):
@@ -139,9 +156,12 @@ def test_parameters_change_between_updates_without_losing_tracks():
 
 def test_each_parameter_says_its_range_and_refuses_what_is_outside():
     for name, knob in TrackerParams.__dataclass_fields__.items():
-        assert knob.metadata['minimum'] <= knob.default <= knob.metadata['maximum']
         assert 'aising' in knob.metadata['description']
-        for bad in (knob.metadata['maximum'] + 1, math.nan, 'much', None):
+        bads = [math.nan, 'much', None]
+        if type(knob.default) is not bool:
+            assert knob.metadata['minimum'] <= knob.default <= knob.metadata['maximum']
+            bads.append(knob.metadata['maximum'] + 1)
+        for bad in bads:
             with pytest.raises(UserError, match=name):
                 TrackerParams(**{name: bad})
     with pytest.raises(UserError, match='no parameter'):

@@ -115,7 +115,8 @@ class Pipeline:
             ids = self.tracker.update(
                 detections.boxes, detections.scores, detections.classes, pending.stamp,
                 warp=warp)
-            detections = replace(detections, ids=ids)
+            classes = self.tracker.published_classes(ids, detections.classes)
+            detections = replace(detections, ids=ids, classes=classes)
             times.lap('track')
         return Frame(pending.context, pending.selection.publishable(detections), times)
 

@@ -70,6 +70,9 @@ class TrackerParams:
     class_penalty: float = knob(
         0.5, 'Factor on the similarity of a track and a detection of another class. Raising it '
         'makes class changes cheaper; 0 forbids them.', 0.0, 1.0)
+    class_vote: bool = knob(
+        False, 'Publish the class that the detections of a track voted for, weighted by score. '
+        'Raising it to true stops labels from flickering and shows a true change later.')
     position_noise: float = knob(
         0.26, 'Random walk of position and size, in box sizes per square root of a second. '
         'Raising it follows detections more closely and trusts the prediction less.', 0.0, 10.0)

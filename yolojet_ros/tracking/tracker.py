@@ -10,8 +10,7 @@ and, where descriptors are given, recovery by appearance.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from enum import IntEnum
+from dataclasses import fields
 import math
 from typing import Any, List, NamedTuple, Optional, Tuple
 
@@ -22,14 +21,17 @@ from yolojet_ros.tracking import kalman
 from yolojet_ros.tracking.appearance_memory import AppearanceMemory
 from yolojet_ros.tracking.association import (
     assign, common_shift, overlapping_pairs, pair_overlap)
+from yolojet_ros.tracking.geometry import crowding, grow, move, to_centres, to_corners
 from yolojet_ros.tracking.params import TrackerParams
+from yolojet_ros.tracking.track import Track, TrackState
 
 # Rows of the table of tracks, float64[_ROWS, max_tracks]; column = track.
 _FILTER = slice(0, kalman.BLOCK)
 _PLACE = slice(20, 24)  # box where the track was last detected, moved along with the camera
 _UNSEEN, _AGE, _SCORE, _HITS, _ID, _CLASS, _VOTE, _STATE = range(24, 32)
 _ROWS = 32
-_TENTATIVE, _CONFIRMED, _LOST = range(3)
+# Plain numbers, as comparing arrays with an IntEnum is slow.
+_TENTATIVE, _CONFIRMED, _LOST = (int(state) for state in TrackState)
 
 _FARTHEST = 1e6  # px; boxes with coordinates beyond are taken for garbage
 _VOTE_LIMIT = 10.0  # evidence a class can gather, so that a true change wins in a few frames
@@ -40,28 +42,6 @@ _SHIFT_ROUNDS = 2  # the first may bring the boxes only near enough to see the w
 _CROWDED = 0.3  # IoU with another detection above which a look is not learned
 _LOOK_REACH = 3.0  # standard deviations of the predicted place
 _LOOK_RATIO = 1.5  # of sizes
-
-
-class TrackState(IntEnum):
-    """Where a track is in its life; removed tracks are not kept."""
-
-    TENTATIVE = _TENTATIVE
-    CONFIRMED = _CONFIRMED
-    LOST = _LOST
-
-
-@dataclass(frozen=True)
-class Track:
-    """What is known of one track; a copy that later updates do not change."""
-
-    id: int  # -1 until confirmed
-    state: TrackState
-    box: Tuple[float, float, float, float]  # filtered x1, y1, x2, y2, px
-    velocity: Tuple[float, float]  # of the centre, px/s
-    class_id: int  # vote weighted by score
-    score: float  # of the last detection
-    age: float  # s since the first detection
-    unseen: float  # s since the last detection
 
 
 class _Detections(NamedTuple):
@@ -130,7 +110,7 @@ class Tracker:
     def tracks(self) -> List[Track]:
         """Return a copy of all tracks held, coasting and tentative ones included."""
         table = self._table[:, :self._count]
-        boxes = _corners(table[kalman.MEAN])
+        boxes = to_corners(table[kalman.MEAN])
         return [Track(
             id=int(t[_ID]), state=TrackState(int(t[_STATE])), box=tuple(box.tolist()),
             velocity=(float(t[4]), float(t[5])), class_id=int(t[_CLASS]),
@@ -178,6 +158,24 @@ class Tracker:
         ids[kept] = self._finish(match, dets)
         return ids
 
+    def published_classes(self, ids: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """
+        Return the classes to publish with the ids that `update` returned just now.
+
+        :param ids: int64[n].
+        :param classes: int[n], as given to `update`.
+        :return: `classes`, or with `TrackerParams.class_vote` a copy in which each detection
+            with an id has the class that its track's detections voted for.
+        """
+        if not self._params.class_vote or self._count == 0:
+            return classes
+        table = self._table[:, :self._count]
+        order = np.argsort(table[_ID])
+        place = np.searchsorted(table[_ID, order], ids)
+        place = order[np.minimum(place, self._count - 1)]
+        known = (ids >= 0) & (table[_ID, place] == ids)
+        return np.where(known, table[_CLASS, place], classes).astype(classes.dtype)
+
     def _advance(self, stamp: float, warp: Optional[np.ndarray]) -> None:
         """Bring all tracks to the time and the camera position of the new frame."""
         p, dt = self._params, self._elapsed(float(stamp))
@@ -193,7 +191,7 @@ class Tracker:
             table[_UNSEEN:_AGE + 1] += dt
             if warp is not None:
                 kalman.warp(table[_FILTER], warp)
-                table[_PLACE] = _warped(table[_PLACE], warp)
+                table[_PLACE] = move(table[_PLACE], warp)
 
     def _elapsed(self, stamp: float) -> float:
         """Return the seconds since the last update; 0 where that cannot be said."""
@@ -242,8 +240,8 @@ class Tracker:
         match, used = np.full(self._count, -1), np.zeros(len(dets.scores), bool)
         gain = pairs.agreement * np.sqrt(pairs.score)
         gain[pairs.state == _LOST] *= p.lost_penalty
-        good = (pairs.score >= p.high_score) & (pairs.state != _TENTATIVE) & (gain > p.match_gate)
-        _take(match, used, pairs, good, gain)
+        sure = (pairs.score >= p.high_score) & (pairs.state != _TENTATIVE)
+        _take(match, used, pairs, sure & (gain > p.match_gate), gain)
         return pairs, match, used
 
     def _second_matches(self, match: np.ndarray, used: np.ndarray, pairs: _Pairs) -> None:
@@ -261,7 +259,7 @@ class Tracker:
     def _pairs(self, dets: _Detections) -> _Pairs:
         """Return all pairs of a track and a detection that touch."""
         table = self._table[:, :self._count]
-        predicted = _corners(table[kalman.MEAN])
+        predicted = to_corners(table[kalman.MEAN])
         track, det = overlapping_pairs(predicted, dets.boxes)
         iou, height = pair_overlap(predicted[:, track], dets.boxes[:, det])
         iou[table[_CLASS, track] != dets.classes[det]] *= self._params.class_penalty
@@ -292,7 +290,8 @@ class Tracker:
                 & (table[_UNSEEN] < p.recover_seconds)).nonzero()[0]
         free = (~used & (dets.scores >= p.high_score)).nonzero()[0]
         if len(left) and len(free):
-            places, boxes = _grown(table[_PLACE][:, left]), _grown(dets.boxes[:, free])
+            places, boxes = (
+                grow(table[_PLACE][:, left], _PLACE_GROWTH), grow(dets.boxes[:, free], _PLACE_GROWTH))
             track, det = overlapping_pairs(places, boxes)
             iou, _ = pair_overlap(places[:, track], boxes[:, det])
             track, det = left[track], free[det]
@@ -311,7 +310,7 @@ class Tracker:
         if len(lost) == 0 or len(free) == 0:
             return
         track, det = np.repeat(lost, len(free)), np.tile(free, len(lost))
-        state, box = table[:, track], _centres(dets.boxes[:, det])
+        state, box = table[:, track], to_centres(dets.boxes[:, det])
         reach = _LOOK_REACH * np.sqrt(state[8:10]) + 0.5 * state[2:4]
         ratio = box[2:] / state[2:4]
         near = ((np.abs(box[:2] - state[0:2]) < reach) & (ratio < _LOOK_RATIO)
@@ -344,7 +343,7 @@ class Tracker:
         boxes, scores = dets.boxes[:, matched], dets.scores[matched]
         classes = dets.classes[matched]
         # A detection is the less precise the lower its score (Du et al., GIAOTracker, 2021).
-        kalman.correct(found[_FILTER], _centres(boxes), p.measurement_noise * (1.5 - scores))
+        kalman.correct(found[_FILTER], to_centres(boxes), p.measurement_noise * (1.5 - scores))
         found[_PLACE] = boxes
         found[_UNSEEN] = 0.0
         found[_SCORE] = scores
@@ -364,7 +363,7 @@ class Tracker:
         self._name(found)
         self._table[:, tracks] = found
         if dets.looks is not None:
-            clear = (_crowding(dets.boxes)[matched] < _CROWDED).nonzero()[0]
+            clear = (crowding(dets.boxes)[matched] < _CROWDED).nonzero()[0]
             self._looks.learn(tracks[clear], dets.looks[matched[clear]], scores[clear])
         return found[_ID]
 
@@ -406,7 +405,7 @@ class Tracker:
         p = self._params
         table = self._table[:, self._count:self._count + len(born)]
         boxes, scores = dets.boxes[:, born], dets.scores[born]
-        kalman.start(table[_FILTER], _centres(boxes), p.measurement_noise)
+        kalman.start(table[_FILTER], to_centres(boxes), p.measurement_noise)
         table[_PLACE] = boxes
         table[_UNSEEN:_AGE + 1] = 0.0
         table[_SCORE] = table[_VOTE] = scores
@@ -482,37 +481,3 @@ def _usable_warp(warp: Optional[np.ndarray]) -> Optional[np.ndarray]:
     if not np.abs(warp).max() < _FARTHEST or not 0.1 < kalman.affine_scale(warp) < 10.0:
         return None
     return warp
-
-
-def _corners(centres: np.ndarray) -> np.ndarray:
-    """Return x1, y1, x2, y2 [4, n] of cx, cy, w, h [4, n]."""
-    half = centres[2:] * 0.5
-    return np.concatenate((centres[:2] - half, centres[:2] + half))
-
-
-def _centres(corners: np.ndarray) -> np.ndarray:
-    """Return cx, cy, w, h [4, n] of x1, y1, x2, y2 [4, n]."""
-    return np.concatenate(((corners[:2] + corners[2:]) * 0.5, corners[2:] - corners[:2]))
-
-
-def _grown(corners: np.ndarray) -> np.ndarray:
-    """Return boxes [4, n] grown about their centres."""
-    margin = (corners[2:] - corners[:2]) * _PLACE_GROWTH
-    return np.concatenate((corners[:2] - margin, corners[2:] + margin))
-
-
-def _warped(corners: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Return boxes [4, n] moved by an affine; they stay upright."""
-    centres = _centres(corners)
-    centres[:2] = matrix[:, :2] @ centres[:2] + matrix[:, 2:]
-    centres[2:] *= kalman.affine_scale(matrix)
-    return _corners(centres)
-
-
-def _crowding(boxes: np.ndarray) -> np.ndarray:
-    """Return the largest IoU of each box [4, n] with another one, float64[n]."""
-    one, other = overlapping_pairs(boxes, boxes)
-    iou, _ = pair_overlap(boxes[:, one], boxes[:, other])
-    result = np.zeros(boxes.shape[1])
-    np.maximum.at(result, one, np.where(one == other, 0.0, iou))
-    return result
