@@ -20,10 +20,11 @@ from yolojet_ros.inference.tensorrt_session import Session
 from yolojet_ros.model.calibration_images import network_inputs
 
 DEFAULT_IMAGES = 8
-# Mean error of the scores, and of the boxes in pixels, that a precision may cost.
-_TOLERANCES = {'fp32': (0.001, 0.1), 'fp16': (0.005, 0.5), 'int8': (0.03, 3.0)}
+# Mean error of the scores, and of the boxes in pixels, that a precision may cost. TensorRT
+# computes FP32 with TF32, which has FP16's mantissa, where the GPU has it.
+_TOLERANCES = {'fp32': (0.005, 0.5), 'fp16': (0.005, 0.5), 'int8': (0.03, 3.0)}
 # Share of the sure detections that must be found again.
-_LEAST_MATCHED = {'fp32': 0.99, 'fp16': 0.95, 'int8': 0.8}
+_LEAST_MATCHED = {'fp32': 0.95, 'fp16': 0.95, 'int8': 0.8}
 _SURE = 0.4
 _SAME_IOU = 0.5
 # Boxes of anchor points where neither side sees anything say nothing.

@@ -174,8 +174,8 @@ class TensorRTBackend(Backend):
         slot = self._free.popleft()
         try:
             with self.device.current():
-                recording = self._recording(slot, tuple(keys))
                 slot.frame.select(selection)
+                recording = self._recording(slot, tuple(keys))
                 slot.frame.start(recording, ready)
         except BaseException:
             self._free.append(slot)

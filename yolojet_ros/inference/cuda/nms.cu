@@ -59,7 +59,8 @@ extern "C" __global__ void suppress(
     }
     __syncthreads();
     float threshold = selection->iou_threshold;
-    int agnostic = selection->agnostic, max_boxes = selection->max_boxes, kept = 0;
+    int agnostic = selection->agnostic, kept = 0;
+    int max_boxes = min(selection->max_boxes, MAX_BOXES);
     int current = next_alive(alive, 0, count);
     while (current < count && kept < max_boxes) {
         const Candidate best = sorted[current];
