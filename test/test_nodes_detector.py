@@ -46,7 +46,7 @@ def running(model, tmp_path_factory):
 _DEFAULTS = dict(
     score_threshold=0.25, iou_threshold=0.7, class_thresholds=[], classes=[], agnostic_nms=False,
     max_detections=300, min_box_size=0.0, roi=[], tracking=True, debug_image=True,
-    camera_motion='auto')
+    camera_motion='auto', appearance=False)
 
 
 @pytest.fixture
@@ -165,6 +165,14 @@ def test_camera_motion_modes(peer, mode):
     picture = np.random.default_rng(0).integers(0, 256, (384, 640, 3), np.uint8)
     for index in range(4):
         result = peer.detect(np.roll(picture, 3 * index, axis=1), stamp=7000 + index / 30)
+    assert result.detections[0].id.isdigit()
+
+
+def test_appearance_can_be_switched_on(peer):
+    assert peer.set_parameters(appearance=True) == ''
+    picture = np.random.default_rng(0).integers(0, 256, (384, 640, 3), np.uint8)
+    for index in range(4):
+        result = peer.detect(picture, stamp=7500 + index / 30)
     assert result.detections[0].id.isdigit()
 
 

@@ -87,6 +87,12 @@ def test_a_wrong_start_value_is_named(make_node, argument, words):
         DetectorParameters.read(make_node('-p', argument))
 
 
+@pytest.mark.parametrize('value', ['off', "'off'", 'false'])
+def test_off_is_off_however_yaml_reads_it(make_node, value):
+    node = make_node('-p', f'camera_motion:={value}')
+    assert DetectorParameters.read(node).camera_motion == 'off'
+
+
 def test_a_good_start_value_is_taken(make_node):
     node = make_node('-p', "class_thresholds:=['crate:0.5', 'traffic light:0.3']",
                      '-p', 'roi:=[0, 0, 1, 0, 1, 1]', '-p', 'tracker.lost_seconds:=3.0')

@@ -14,6 +14,7 @@ from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.stage_times import StageTimes
 from yolojet_ros.inference.backend import Backend
 from yolojet_ros.tracking import Tracker
+from yolojet_ros.tracking.appearance import describe
 from yolojet_ros.tracking.camera_motion import CameraMotion
 
 # Boxes that surely hold an object: the background's motion is not looked for in there.
@@ -54,17 +55,20 @@ class Pipeline:
     :param tracker: gives ids; None to publish detections without
     :param camera_motion: estimates how the camera moved where `submit` is not told;
         None takes the camera for still
+    :param appearance: let the tracker know lost objects again by their look
 
-    `filters`, `tracker` and `camera_motion` may be assigned between frames.
+    All but the backend may be assigned between frames.
     """
 
     def __init__(
         self, backend: Backend, filters: FilterParams = FilterParams(),
         tracker: Optional[Tracker] = None, camera_motion: Optional[CameraMotion] = None,
+        appearance: bool = False,
     ) -> None:
         self.backend = backend
         self.tracker = tracker
         self.camera_motion = camera_motion
+        self.appearance = appearance
         self._pending: Deque[_Pending] = deque()
         self.filters = filters
 
@@ -91,8 +95,8 @@ class Pipeline:
         """
         Start one frame.
 
-        :param view: the image; its bytes are read again by `collect` where the
-            camera's motion is estimated
+        :param view: the image; its bytes are read again by `collect` for camera
+            motion and appearance
         :param stamp: seconds, when the image was taken; the tracker's clock
         :param context: comes back with the result
         :param warp: float64[2, 3], affine from the previous image to this one
@@ -110,11 +114,11 @@ class Pipeline:
         times = pending.times
         if self.tracker:
             times.lap('wait')
-            warp = self._warp(pending, detections)
-            times.lap('camera_motion')
+            warp, looks = self._look(pending, detections)
+            times.lap('look')
             ids = self.tracker.update(
                 detections.boxes, detections.scores, detections.classes, pending.stamp,
-                warp=warp)
+                warp=warp, embeddings=looks)
             classes = self.tracker.published_classes(ids, detections.classes)
             detections = replace(detections, ids=ids, classes=classes)
             times.lap('track')
@@ -135,8 +139,14 @@ class Pipeline:
         if self.camera_motion:
             self.camera_motion.reset()
 
-    def _warp(self, pending: _Pending, detections: Detections) -> Optional[np.ndarray]:
-        if pending.warp is not None or not self.camera_motion:
-            return pending.warp
-        sure = detections.boxes[detections.scores >= _SURE_SCORE]
-        return self.camera_motion.estimate(pending.view.bgr(), sure)
+    def _look(self, pending: _Pending, detections: Detections):
+        """Return what the image itself tells the tracker: (warp, descriptors), None if not."""
+        warp = pending.warp
+        estimate = warp is None and self.camera_motion is not None
+        if not (estimate or self.appearance):
+            return warp, None
+        image = pending.view.bgr()
+        if estimate:
+            sure = detections.boxes[detections.scores >= _SURE_SCORE]
+            warp = self.camera_motion.estimate(image, sure)
+        return warp, describe(image, detections.boxes) if self.appearance else None

@@ -113,6 +113,7 @@ class DetectorNode(LifecycleNode):
         if wanted.tracking and not current.tracking:
             self._tracker.reset()
         pipeline.tracker = self._tracker if wanted.tracking else None
+        pipeline.appearance = wanted.appearance
         if wanted.camera_motion != current.camera_motion:
             pipeline.camera_motion = _estimator(wanted.camera_motion)
 
@@ -137,7 +138,7 @@ class DetectorNode(LifecycleNode):
                 try:
                     return Pipeline(
                         backend, used.filters, self._tracker if used.tracking else None,
-                        _estimator(used.camera_motion))
+                        _estimator(used.camera_motion), used.appearance)
                 except Exception:
                     backend.close()
                     raise

@@ -36,6 +36,7 @@ class DetectorParameters:
     pipeline_depth: int
     tracking: bool
     camera_motion: str
+    appearance: bool
     debug_image: bool
     filters: FilterParams
     tracker: TrackerParams
@@ -50,6 +51,8 @@ class DetectorParameters:
         values: Dict[str, Any] = {
             name: item.value for name, item in node.get_parameters_by_prefix('').items()}
         values.update({parameter.name: parameter.value for parameter in changes})
+        if values['camera_motion'] is False:  # what YAML makes of a bare off
+            values['camera_motion'] = 'off'
         _check_choices(values)
         own = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
         return cls(
@@ -85,7 +88,10 @@ def declare(node: Node) -> None:
         node, 'camera_motion', 'auto', 'How the tracker learns that the camera moves. auto '
         'estimates it from the images and rests while the camera stands still, flow always '
         'estimates, topic takes it from the topic camera_motion, off never.',
-        constraints=_constraints('camera_motion'))
+        constraints=_constraints('camera_motion'), dynamic=True)
+    parameters.declare(
+        node, 'appearance', False, 'Let the tracker know lost objects again by colour and edges. '
+        'Helps where objects look different, costs about 0.05 ms for each.')
     parameters.declare(
         node, 'debug_image', True, 'Draw debug_image while someone subscribes to it.')
     parameters.declare_dataclass(node, FilterParams)

@@ -17,17 +17,19 @@ Params = TypeVar('Params')
 def declare(
     node: Node, name: str, default: Any, description: str, minimum: Optional[float] = None,
     maximum: Optional[float] = None, constraints: str = '', read_only: bool = False,
+    dynamic: bool = False,
 ) -> None:
     """
     Declare one parameter with a full descriptor.
 
     An empty tuple as default declares a list. Its type is dynamic, because an
-    empty list has no type in ROS; `parse_list` checks what arrives.
+    empty list has no type in ROS; `parse_list` checks what arrives. `dynamic`
+    does so for a value that YAML may read as another type.
     """
     is_list = isinstance(default, tuple)
     descriptor = ParameterDescriptor(
         description=description, additional_constraints=constraints, read_only=read_only,
-        dynamic_typing=is_list)
+        dynamic_typing=dynamic or is_list)
     if minimum is not None and isinstance(default, float):
         descriptor.floating_point_range = [
             FloatingPointRange(from_value=float(minimum), to_value=float(maximum))]
