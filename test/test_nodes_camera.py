@@ -11,12 +11,14 @@ import pytest
 
 from models import raw_output, write_model
 from ros_peers import NodeProcess, Peer, ROOT, wait_until
+from geometry_msgs.msg import PolygonStamped
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from yolojet_ros.nodes.camera_node import ENCODERS
 from yolojet_ros.ros.images import view_of_compressed, view_of_image
+from yolojet_ros.ros.warps import warp_of_polygon
 from yolojet_ros.sim.scene import CLASS_NAMES, Scene
 
 _MODULE = 'yolojet_ros.nodes.camera_node'
@@ -248,3 +250,19 @@ def test_a_jazzy_camera_feeds_a_kilted_detector(tmp_path):
         listener.peer.close()
         assert camera.stop() == 0, camera.output
         assert detector.stop() == 0, detector.output
+
+
+def test_camera_motion_is_that_of_the_scene(start):
+    _, listener = start({'image_raw': Image, 'camera_motion': PolygonStamped}, seed=5, rate=15.0,
+                        **_SMALL)
+    got = listener.wait(6)
+    scene, warps = Scene(320, 192, seed=5, rate=15.0), []
+    for _ in range(100):
+        warps.append(scene.read().warp)
+    found = [warp_of_polygon(message, 320, 192) for message in got['camera_motion'][:6]]
+    starts = [index for index, warp in enumerate(warps[:-6])
+              if np.allclose(warp, found[0], atol=1e-3)]
+    assert any(np.allclose(warps[start:start + 6], found, atol=1e-3) for start in starts)
+    stamps = {(m.header.stamp.sec, m.header.stamp.nanosec) for m in got['image_raw']}
+    assert len(stamps & {(m.header.stamp.sec, m.header.stamp.nanosec)
+                         for m in got['camera_motion']}) >= 5

@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import PolygonStamped
 import numpy as np
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
@@ -26,6 +27,7 @@ from yolojet_ros.ros import parameters
 from yolojet_ros.ros.images import fill_image
 from yolojet_ros.ros.messages import detections_message
 from yolojet_ros.ros.spin import run_node, until_shutdown
+from yolojet_ros.ros.warps import polygon_of_warp
 from yolojet_ros.sim.scene import CLASS_NAMES, SceneFrame
 from yolojet_ros.sources import open_source, Schedule, Source, SourceOptions
 
@@ -74,8 +76,9 @@ class CameraNode(Node):
 
     Publishes `image_raw` (reliable, so that every subscriber fits), `camera_info`
     with the same header, `image_raw/compressed` (JPEG), and of the synthetic scene
-    `truth`: its boxes, where the score is the visible part of the object. What
-    nobody subscribes to is not made. `/diagnostics` counts at 1 Hz.
+    `truth`: its boxes, where the score is the visible part of the object, and
+    `camera_motion` (see ros/warps.py). What nobody subscribes to is not made.
+    `/diagnostics` counts at 1 Hz.
 
     Pictures of files and of the scene are read ahead, so that the stamp is the
     moment of publication; those of a device are stamped when they arrive.
@@ -107,6 +110,8 @@ class CameraNode(Node):
         self._compressed_publisher = self.create_publisher(
             CompressedImage, 'image_raw/compressed', qos)
         self._truth_publisher = self.create_publisher(Detection2DArray, 'truth', qos)
+        # Reliable and deep: a lost piece of motion is lost for all that follow.
+        self._motion_publisher = self.create_publisher(PolygonStamped, 'camera_motion', 50)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
         self._diagnostics_timer = self.create_timer(1.0, self._publish_diagnostics)
         self._ended = threading.Event()
@@ -250,9 +255,14 @@ class CameraNode(Node):
         if self._info_publisher.get_subscription_count():
             self._camera_info.height, self._camera_info.width = image.shape[:2]
             messages.append((self._info_publisher, self._camera_info))
-        if self._source.truth and self._truth_publisher.get_subscription_count():
+        truth = self._source.truth
+        if truth and self._truth_publisher.get_subscription_count():
             messages.append((self._truth_publisher, detections_message(
-                self._header, _truth(self._source.truth), CLASS_NAMES)))
+                self._header, _truth(truth), CLASS_NAMES)))
+        if truth and self._motion_publisher.get_subscription_count():
+            motion = polygon_of_warp(self._header, truth.warp, image.shape[1], image.shape[0])
+            # First, so that it is there when the image is.
+            messages.insert(0, (self._motion_publisher, motion))
         return messages
 
     # ---- what the node says of itself
