@@ -45,8 +45,8 @@ def run_chain(
         end = time.monotonic() + seconds + _START_SECONDS
         while monitor.poll() is None:
             if time.monotonic() > end:
-                raise UserError(
-                    f'no end of the run {_START_SECONDS} s after it was due; see the logs in {out}')
+                raise UserError(f'the run did not end within {_START_SECONDS} s of its time; '
+                                f'see the logs in {out}')
             running.check('camera', filming)
             running.check('detector', detecting)
             if echoing:

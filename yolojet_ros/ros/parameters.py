@@ -7,7 +7,6 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
-from rclpy.parameter import Parameter
 
 from yolojet_ros.core.errors import UserError
 
@@ -36,8 +35,7 @@ def declare(
     elif minimum is not None and isinstance(default, int):
         descriptor.integer_range = [
             IntegerRange(from_value=int(minimum), to_value=int(maximum), step=1)]
-    value = Parameter(name, Parameter.Type.STRING_ARRAY, []).value if is_list else default
-    node.declare_parameter(name, value, descriptor)
+    node.declare_parameter(name, [] if is_list else default, descriptor)
 
 
 def declare_dataclass(node: Node, params: Type, prefix: str = '') -> None:
