@@ -30,9 +30,10 @@ def pair_overlap(a: np.ndarray, b: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
     common = np.maximum(high - low, 0.0)
     size_a, size_b = a[2:] - a[:2], b[2:] - b[:2]
-    inter = common[0] * common[1]
-    iou = inter / (size_a[0] * size_a[1] + size_b[0] * size_b[1] - inter)
-    return iou, common[1] / (size_a[1] + size_b[1] - common[1])
+    for size in (common, size_a, size_b):
+        size[0] *= size[1]  # now the area and the height
+    iou, height = common / (size_a + size_b - common)
+    return iou, height
 
 
 def common_shift(offsets: np.ndarray, sizes: np.ndarray) -> Optional[np.ndarray]:
@@ -49,10 +50,10 @@ def common_shift(offsets: np.ndarray, sizes: np.ndarray) -> Optional[np.ndarray]
     shift = _median(offsets)
     spread = _LEAST_SPREAD * _median(sizes)
     excess = np.abs(shift) * (count ** 0.5 / _STANDARD_ERRORS) - spread
-    if excess.max() <= 0:
+    if not np.count_nonzero(excess > 0):
         return None
     excess -= _DEVIATION * _median(np.abs(offsets - shift))
-    return None if excess.max() <= 0 else shift
+    return shift if np.count_nonzero(excess > 0) else None
 
 
 def _median(rows: np.ndarray) -> np.ndarray:
@@ -74,9 +75,9 @@ def assign(rows: np.ndarray, columns: np.ndarray, gain: np.ndarray) -> np.ndarra
     :return: int64[m], indices of the chosen pairs.
     """
     row_count, column_count = np.bincount(rows), np.bincount(columns)
-    alone = (row_count[rows] == 1) & (column_count[columns] == 1)
-    if alone.all():
+    if np.count_nonzero(row_count) == np.count_nonzero(column_count) == len(rows):
         return np.arange(len(rows))
+    alone = (row_count[rows] == 1) & (column_count[columns] == 1)
     rest = (~alone).nonzero()[0]
     r, height = _compress(rows[rest], row_count)
     c, width = _compress(columns[rest], column_count)

@@ -36,13 +36,14 @@ def predict(
         block: np.ndarray, dt: float, position_noise: float, velocity_noise: float) -> None:
     """Move all filters of `block` float64[20, n] ahead by `dt` seconds, in place."""
     mean, velocity_var, covariance = block[MEAN], block[VAR_VELOCITY], block[COVARIANCE]
-    variance = np.square(mean[2:]) * dt
+    position_var, size = block[VAR_POSITION], mean[2:]
+    variance = size * size * dt
     mean += block[VELOCITY] * dt
-    np.maximum(mean[2:], 1.0, out=mean[2:])
+    np.maximum(size, 1.0, out=size)
     growth = velocity_var * dt
-    block[VAR_POSITION] += (covariance + covariance + growth) * dt
+    position_var += (covariance + covariance + growth) * dt
     covariance += growth
-    _halves(block[VAR_POSITION])[...] += variance * position_noise ** 2
+    _halves(position_var)[...] += variance * position_noise ** 2
     _halves(velocity_var)[...] += variance * velocity_noise ** 2
 
 
@@ -53,19 +54,16 @@ def correct(block: np.ndarray, measured: np.ndarray, noise: np.ndarray) -> None:
     :param measured: float64[4, n], x, y, w, h in px.
     :param noise: float64[n], standard deviation of the measurement in box sizes.
     """
-    position_var, covariance, velocity_var = (
-        block[VAR_POSITION], block[COVARIANCE], block[VAR_VELOCITY])
-    spread = np.square(block[2:4] * noise)
-    total = (_halves(position_var) + spread).reshape(4, -1)
-    gain = position_var / total
-    velocity_gain = covariance / total
-    innovation = measured - block[MEAN]
-    block[MEAN] += gain * innovation
-    block[VELOCITY] += velocity_gain * innovation
-    velocity_var -= velocity_gain * covariance
-    position_var -= gain * position_var
-    covariance -= gain * covariance
-    np.maximum(block[2:4], 1.0, out=block[2:4])
+    moments = block[0:8].reshape(2, 4, -1)  # position, velocity
+    covariances = block[8:16].reshape(2, 4, -1)  # of the position with itself and the velocity
+    velocity_var, size = block[VAR_VELOCITY], block[2:4]
+    spread = np.square(size * noise)
+    total = (_halves(block[VAR_POSITION]) + spread).reshape(4, -1)
+    gain = covariances / total
+    moments += gain * (measured - block[MEAN])
+    velocity_var -= gain[1] * covariances[1]
+    covariances -= gain[0] * covariances
+    np.maximum(size, 1.0, out=size)
 
 
 def warp(block: np.ndarray, matrix: np.ndarray) -> None:

@@ -25,7 +25,8 @@ from yolojet_ros.tracking.geometry import crowding, grow, move, to_centres, to_c
 from yolojet_ros.tracking.params import TrackerParams
 from yolojet_ros.tracking.track import Track, TrackState
 
-# Rows of the table of tracks, float64[_ROWS, max_tracks]; column = track.
+# Rows of the table of tracks, float64[_ROWS, tracks]; column = track. It is held without
+# spare columns, so that operations on several rows run over memory in one piece.
 _FILTER = slice(0, kalman.BLOCK)
 _PLACE = slice(20, 24)  # box where the track was last detected, moved along with the camera
 _UNSEEN, _AGE, _SCORE, _HITS, _ID, _CLASS, _VOTE, _STATE = range(24, 32)
@@ -45,12 +46,18 @@ _LOOK_RATIO = 1.5  # of sizes
 
 
 class _Detections(NamedTuple):
-    """The usable detections of a frame; boxes float64[4, n]."""
+    """Detections of a frame; boxes float64[4, n]."""
 
     boxes: np.ndarray
     scores: np.ndarray
     classes: np.ndarray
     looks: Optional[np.ndarray]
+
+    def take(self, kept: np.ndarray) -> _Detections:
+        """Return the detections of the indices `kept`."""
+        return _Detections(
+            self.boxes.take(kept, axis=1), self.scores[kept], self.classes[kept],
+            None if self.looks is None else self.looks[kept])
 
 
 class _Pairs(NamedTuple):
@@ -69,8 +76,8 @@ class Tracker:
     Give the detections of consecutive frames ids that stay with the objects.
 
     One tracker serves one image stream. Ids start at 1 and are never reused, not
-    even after `reset`. Equal input gives equal output. Memory is fixed by
-    `TrackerParams.max_tracks` whatever comes in.
+    even after `reset`. Equal input gives equal output. Memory is bounded
+    by `TrackerParams.max_tracks` whatever comes in.
 
     >>> tracker = create_tracker(lost_seconds=2.0)
     >>> ids = tracker.update(boxes, scores, classes, stamp)
@@ -78,9 +85,8 @@ class Tracker:
 
     def __init__(self, params: Optional[TrackerParams] = None) -> None:
         self._params: TrackerParams = params or TrackerParams()
-        self._table: np.ndarray = np.zeros((_ROWS, self._params.max_tracks))
+        self._table: np.ndarray = np.empty((_ROWS, 0))
         self._looks: Optional[AppearanceMemory] = None
-        self._count: int = 0
         self._next_id: int = 1
         self._stamp: Optional[float] = None
         self._interval: float = _USUAL_INTERVAL
@@ -93,29 +99,25 @@ class Tracker:
     def set_params(self, params: TrackerParams) -> None:
         """Use `params` from the next update on; tracks and ids stay."""
         if params.max_tracks != self._params.max_tracks:
-            self._count = min(self._count, params.max_tracks)
-            table = np.zeros((_ROWS, params.max_tracks))
-            table[:, :self._count] = self._table[:, :self._count]
-            self._table = table
+            self._table = self._table[:, :params.max_tracks].copy()
             self._looks = self._looks and self._looks.resized(params.max_tracks)
         self._params = params
 
     def reset(self) -> None:
         """Forget all tracks; ids go on counting."""
-        self._count = 0
+        self._table = np.empty((_ROWS, 0))
         self._stamp = None
         self._interval = _USUAL_INTERVAL
 
     @property
     def tracks(self) -> List[Track]:
         """Return a copy of all tracks held, coasting and tentative ones included."""
-        table = self._table[:, :self._count]
-        boxes = to_corners(table[kalman.MEAN])
+        boxes = to_corners(self._table[kalman.MEAN])
         return [Track(
             id=int(t[_ID]), state=TrackState(int(t[_STATE])), box=tuple(box.tolist()),
             velocity=(float(t[4]), float(t[5])), class_id=int(t[_CLASS]),
             score=float(t[_SCORE]), age=float(t[_AGE]), unseen=float(t[_UNSEEN]),
-        ) for t, box in zip(table.T, boxes.T)]
+        ) for t, box in zip(self._table.T, boxes.T)]
 
     def update(
         self,
@@ -147,15 +149,14 @@ class Tracker:
         :raises ValueError: if the arrays do not have the shapes above.
         """
         boxes, scores, classes, embeddings = _checked(boxes, scores, classes, embeddings)
-        warp = _usable_warp(warp)
-        ids = np.full(len(scores), -1)
-        self._advance(stamp, warp)
+        self._advance(stamp, _usable_warp(warp))
         kept = self._usable(boxes, scores)
-        dets = _Detections(
-            boxes[kept].T.copy(), np.minimum(scores[kept], 1.0), classes[kept],
-            None if embeddings is None else self._usable_looks(embeddings[kept]))
-        match = self._associate(dets)
-        ids[kept] = self._finish(match, dets)
+        looks = None if embeddings is None else self._usable_looks(embeddings)
+        dets = _Detections(boxes, np.minimum(scores, 1.0), classes, looks)
+        if len(kept) == len(scores):
+            return self._track(dets)
+        ids = np.full(len(scores), -1)
+        ids[kept] = self._track(dets.take(kept))
         return ids
 
     def published_classes(self, ids: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -167,12 +168,12 @@ class Tracker:
         :return: `classes`, or with `TrackerParams.class_vote` a copy in which each detection
             with an id has the class that its track's detections voted for.
         """
-        if not self._params.class_vote or self._count == 0:
+        table = self._table
+        if not self._params.class_vote or table.size == 0:
             return classes
-        table = self._table[:, :self._count]
         order = np.argsort(table[_ID])
         place = np.searchsorted(table[_ID, order], ids)
-        place = order[np.minimum(place, self._count - 1)]
+        place = order[np.minimum(place, len(order) - 1)]
         known = (ids >= 0) & (table[_ID, place] == ids)
         return np.where(known, table[_CLASS, place], classes).astype(classes.dtype)
 
@@ -180,13 +181,13 @@ class Tracker:
         """Bring all tracks to the time and the camera position of the new frame."""
         p, dt = self._params, self._elapsed(float(stamp))
         if abs(dt) > p.lost_seconds:
-            self._count = 0
+            self._table = np.empty((_ROWS, 0))
         elif dt > 0:
             self._interval = dt
         else:
             dt = self._interval
-        if self._count:
-            table = self._table[:, :self._count]
+        table = self._table
+        if table.size:
             kalman.predict(table[_FILTER], dt, p.position_noise, p.velocity_noise)
             table[_UNSEEN:_AGE + 1] += dt
             if warp is not None:
@@ -203,8 +204,11 @@ class Tracker:
     def _usable(self, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """Return the indices of the detections worth looking at, at most max_tracks of them."""
         near = np.abs(boxes) < _FARTHEST
-        near[:, 2:] &= boxes[:, 2:] > boxes[:, :2]
-        kept = (near.all(1) & (scores >= self._params.low_score)).nonzero()[0]
+        near[2:] &= boxes[2:] > boxes[:2]
+        good = scores >= self._params.low_score
+        if np.count_nonzero(near) < near.size:
+            good &= near.all(0)
+        kept = good.nonzero()[0]
         if len(kept) > self._params.max_tracks:
             order = np.argsort(-scores[kept], kind='stable')[:self._params.max_tracks]
             kept = np.sort(kept[order])
@@ -217,16 +221,20 @@ class Tracker:
             self._looks = AppearanceMemory(self._params.max_tracks, length)
         return np.nan_to_num(embeddings.astype(np.float32), posinf=0.0, neginf=0.0)
 
+    def _track(self, dets: _Detections) -> np.ndarray:
+        """Match the tracks to the usable detections, update them and return the ids."""
+        return self._finish(self._associate(dets), dets)
+
     def _associate(self, dets: _Detections) -> np.ndarray:
         """Return the detection of each track, int64[tracks], -1 where there is none."""
-        if self._count == 0 or len(dets.scores) == 0:
-            return np.full(self._count, -1)
+        if self._table.size == 0 or len(dets.scores) == 0:
+            return np.full(self._table.shape[1], -1)
         pairs, match, used = self._first_matches(dets)
         for _ in range(_SHIFT_ROUNDS):
             if not self._follow_camera(match, dets):
                 break
             pairs, match, used = self._first_matches(dets)
-        if used.all() or (match >= 0).all():
+        if np.count_nonzero(used) == min(len(used), len(match)):
             return match
         pairs = _left(match, used, pairs)
         if len(pairs.track):
@@ -237,7 +245,7 @@ class Tracker:
     def _first_matches(self, dets: _Detections) -> Tuple[_Pairs, np.ndarray, np.ndarray]:
         """Match known tracks to confident boxes; return pairs, matches and boxes in use."""
         p, pairs = self._params, self._pairs(dets)
-        match, used = np.full(self._count, -1), np.zeros(len(dets.scores), bool)
+        match, used = np.full(self._table.shape[1], -1), np.zeros(len(dets.scores), bool)
         gain = pairs.agreement * np.sqrt(pairs.score)
         gain[pairs.state == _LOST] *= p.lost_penalty
         sure = (pairs.score >= p.high_score) & (pairs.state != _TENTATIVE)
@@ -247,23 +255,26 @@ class Tracker:
     def _second_matches(self, match: np.ndarray, used: np.ndarray, pairs: _Pairs) -> None:
         """Match tracks in sight to doubtful boxes, then new tracks to confident ones."""
         p = self._params
-        enough = np.where(pairs.state == _CONFIRMED, p.low_gate, 1.0)
-        enough[(pairs.state == _LOST) & (self._table[_UNSEEN, pairs.track] < p.lost_low_seconds)
-               ] = p.lost_low_gate
         low = pairs.score < p.high_score
-        _take(match, used, pairs, low & (pairs.agreement > enough), pairs.agreement)
-        gain = pairs.iou * pairs.score
-        new = ~low & (pairs.state == _TENTATIVE) & (gain > p.tentative_gate)
-        _take(match, used, pairs, new, gain)
+        if np.count_nonzero(low):
+            enough = np.where(pairs.state == _CONFIRMED, p.low_gate, 1.0)
+            lost = pairs.state == _LOST
+            lost &= self._table[_UNSEEN][pairs.track] < p.lost_low_seconds
+            enough[lost] = p.lost_low_gate
+            _take(match, used, pairs, low & (pairs.agreement > enough), pairs.agreement)
+        new = pairs.state == _TENTATIVE
+        if np.count_nonzero(new):
+            gain = pairs.iou * pairs.score
+            _take(match, used, pairs, new & ~low & (gain > p.tentative_gate), gain)
 
     def _pairs(self, dets: _Detections) -> _Pairs:
         """Return all pairs of a track and a detection that touch."""
-        table = self._table[:, :self._count]
+        table = self._table
         predicted = to_corners(table[kalman.MEAN])
         track, det = overlapping_pairs(predicted, dets.boxes)
-        iou, height = pair_overlap(predicted[:, track], dets.boxes[:, det])
-        iou[table[_CLASS, track] != dets.classes[det]] *= self._params.class_penalty
-        return _Pairs(track, det, iou, iou * height, dets.scores[det], table[_STATE, track])
+        iou, height = pair_overlap(predicted.take(track, axis=1), dets.boxes.take(det, axis=1))
+        iou[table[_CLASS][track] != dets.classes[det]] *= self._params.class_penalty
+        return _Pairs(track, det, iou, iou * height, dets.scores[det], table[_STATE][track])
 
     def _follow_camera(self, match: np.ndarray, dets: _Detections) -> bool:
         """
@@ -272,10 +283,10 @@ class Tracker:
         A camera that turns moves all boxes alike. What no warp told shows in the
         median of the innovations, if it stands out from their spread.
         """
-        table = self._table[:, :self._count]
+        table = self._table
         track = ((match >= 0) & (table[_UNSEEN] < _SHIFT_SECONDS + self._interval)).nonzero()[0]
-        seen = dets.boxes[:, match[track]]
-        shift = common_shift((seen[:2] + seen[2:]) * 0.5 - table[0:2, track], table[2:4, track])
+        seen, mean = dets.boxes.take(match[track], axis=1), table[0:4].take(track, axis=1)
+        shift = common_shift((seen[:2] + seen[2:]) * 0.5 - mean[:2], mean[2:])
         if shift is None:
             return False
         table[0:2] += shift
@@ -285,18 +296,20 @@ class Tracker:
 
     def _recover(self, match: np.ndarray, used: np.ndarray, dets: _Detections) -> None:
         """Match what is left to confident boxes by the place last seen, then by the look."""
-        p, table = self._params, self._table[:, :self._count]
+        p, table = self._params, self._table
+        free = (~used & (dets.scores >= p.high_score)).nonzero()[0]
+        if len(free) == 0:
+            return
         left = ((match < 0) & (table[_STATE] != _TENTATIVE)
                 & (table[_UNSEEN] < p.recover_seconds)).nonzero()[0]
-        free = (~used & (dets.scores >= p.high_score)).nonzero()[0]
-        if len(left) and len(free):
-            places, boxes = (
-                grow(table[_PLACE][:, left], _PLACE_GROWTH), grow(dets.boxes[:, free], _PLACE_GROWTH))
+        if len(left):
+            places = grow(table[_PLACE].take(left, axis=1), _PLACE_GROWTH)
+            boxes = grow(dets.boxes.take(free, axis=1), _PLACE_GROWTH)
             track, det = overlapping_pairs(places, boxes)
-            iou, _ = pair_overlap(places[:, track], boxes[:, det])
+            iou, _ = pair_overlap(places.take(track, axis=1), boxes.take(det, axis=1))
             track, det = left[track], free[det]
-            iou[table[_CLASS, track] != dets.classes[det]] *= p.class_penalty
-            pairs = _Pairs(track, det, iou, iou, dets.scores[det], table[_STATE, track])
+            iou[table[_CLASS][track] != dets.classes[det]] *= p.class_penalty
+            pairs = _Pairs(track, det, iou, iou, dets.scores[det], table[_STATE][track])
             _take(match, used, pairs, iou > p.recover_iou, iou)
         if dets.looks is not None:
             self._recover_by_look(match, used, dets)
@@ -304,20 +317,20 @@ class Tracker:
     def _recover_by_look(
             self, match: np.ndarray, used: np.ndarray, dets: _Detections) -> None:
         """Match lost tracks to confident boxes that look alike and are within reach."""
-        p, table = self._params, self._table[:, :self._count]
+        p, table = self._params, self._table
         lost = ((match < 0) & (table[_STATE] == _LOST)).nonzero()[0]
         free = (~used & (dets.scores >= p.high_score)).nonzero()[0]
         if len(lost) == 0 or len(free) == 0:
             return
         track, det = np.repeat(lost, len(free)), np.tile(free, len(lost))
-        state, box = table[:, track], to_centres(dets.boxes[:, det])
+        state, box = table.take(track, axis=1), to_centres(dets.boxes.take(det, axis=1))
         reach = _LOOK_REACH * np.sqrt(state[8:10]) + 0.5 * state[2:4]
         ratio = box[2:] / state[2:4]
         near = ((np.abs(box[:2] - state[0:2]) < reach) & (ratio < _LOOK_RATIO)
                 & (ratio > 1 / _LOOK_RATIO)).all(0) & (state[_CLASS] == dets.classes[det])
         track, det = track[near], det[near]
         alike = self._looks.similarity(track, dets.looks[det])
-        pairs = _Pairs(track, det, alike, alike, dets.scores[det], table[_STATE, track])
+        pairs = _Pairs(track, det, alike, alike, dets.scores[det], table[_STATE][track])
         _take(match, used, pairs, alike > p.appearance_gate, alike)
 
     def _finish(self, match: np.ndarray, dets: _Detections) -> np.ndarray:
@@ -331,16 +344,17 @@ class Tracker:
             self._retire(match < 0)
         unused = dets.scores >= self._params.birth_score
         unused[matched] = False
-        if unused.any():
-            born = self._distinct(unused.nonzero()[0], matched, dets)
-            self._start(born[:self._params.max_tracks - self._count], dets, ids)
+        born = unused.nonzero()[0]
+        if len(born):
+            born = self._distinct(born, matched, dets)
+            self._start(born[:self._params.max_tracks - self._table.shape[1]], dets, ids)
         return ids
 
     def _correct(
             self, tracks: np.ndarray, matched: np.ndarray, dets: _Detections) -> np.ndarray:
         """Correct the tracks by their detections; return their ids."""
-        p, found = self._params, self._table[:, tracks]
-        boxes, scores = dets.boxes[:, matched], dets.scores[matched]
+        p, found = self._params, self._table.take(tracks, axis=1)
+        boxes, scores = dets.boxes.take(matched, axis=1), dets.scores[matched]
         classes = dets.classes[matched]
         # A detection is the less precise the lower its score (Du et al., GIAOTracker, 2021).
         kalman.correct(found[_FILTER], to_centres(boxes), p.measurement_noise * (1.5 - scores))
@@ -350,17 +364,19 @@ class Tracker:
         found[_HITS] += 1
         # Weighted majority vote (Boyer and Moore, 1981): one class and its evidence.
         agrees = found[_CLASS] == classes
-        if agrees.all():
+        if np.count_nonzero(agrees) == len(agrees):
             found[_VOTE] += scores
         else:
             found[_VOTE] += np.where(agrees, scores, -scores)
             found[_CLASS] = np.where(found[_VOTE] < 0, classes, found[_CLASS])
             np.abs(found[_VOTE], out=found[_VOTE])
         np.minimum(found[_VOTE], _VOTE_LIMIT, out=found[_VOTE])
-        found[_STATE] = np.where(
-            (found[_STATE] == _TENTATIVE) & (found[_HITS] < p.confirm_hits)
-            & (scores < p.instant_score), _TENTATIVE, _CONFIRMED)
-        self._name(found)
+        new = found[_STATE] == _TENTATIVE
+        found[_STATE] = _CONFIRMED
+        if np.count_nonzero(new):
+            new &= (found[_HITS] < p.confirm_hits) & (scores < p.instant_score)
+            found[_STATE][new] = _TENTATIVE
+            self._name(found)
         self._table[:, tracks] = found
         if dets.looks is not None:
             clear = (crowding(dets.boxes)[matched] < _CROWDED).nonzero()[0]
@@ -376,15 +392,14 @@ class Tracker:
 
     def _retire(self, missed: np.ndarray) -> None:
         """Mark tracks without a detection as lost; drop the old and the tentative ones."""
-        table = self._table[:, :self._count]
+        table = self._table
         dropped = missed & ((table[_STATE] == _TENTATIVE)
                             | (table[_UNSEEN] > self._params.lost_seconds))
-        table[_STATE, missed] = _LOST
-        table[6:8, missed] = 0.0  # a hidden object does not go on growing
-        if dropped.any():
+        table[_STATE][missed] = _LOST
+        np.copyto(table[6:8], 0.0, where=missed)  # a hidden object does not go on growing
+        if np.count_nonzero(dropped):
             kept = ~dropped
-            self._count = int(np.count_nonzero(kept))
-            self._table[:, :self._count] = table[:, kept]
+            self._table = table.compress(kept, axis=1)
             if self._looks is not None:
                 self._looks.keep(kept)
 
@@ -403,8 +418,8 @@ class Tracker:
     def _start(self, born: np.ndarray, dets: _Detections, ids: np.ndarray) -> None:
         """Start a track at each detection of `born`; enter the ids of those confirmed at once."""
         p = self._params
-        table = self._table[:, self._count:self._count + len(born)]
-        boxes, scores = dets.boxes[:, born], dets.scores[born]
+        table = np.empty((_ROWS, len(born)))
+        boxes, scores = dets.boxes.take(born, axis=1), dets.scores[born]
         kalman.start(table[_FILTER], to_centres(boxes), p.measurement_noise)
         table[_PLACE] = boxes
         table[_UNSEEN:_AGE + 1] = 0.0
@@ -417,8 +432,9 @@ class Tracker:
         self._name(table)
         ids[born] = table[_ID]
         if self._looks is not None:
-            self._looks.set(self._count, len(born), 0 if dets.looks is None else dets.looks[born])
-        self._count += len(born)
+            self._looks.set(
+                self._table.shape[1], len(born), 0 if dets.looks is None else dets.looks[born])
+        self._table = np.concatenate((self._table, table), axis=1)
 
 
 def create_tracker(**params: Any) -> Tracker:
@@ -467,7 +483,7 @@ def _checked(
         embeddings = np.asarray(embeddings)
         if embeddings.ndim != 2 or len(embeddings) != n:
             raise ValueError(f'embeddings {embeddings.shape} do not fit {n} boxes; give [n, d]')
-    boxes = boxes.reshape(n, 4).astype(np.float64, copy=False)
+    boxes = np.ascontiguousarray(boxes.reshape(n, 4).T, np.float64)
     return boxes, scores.astype(np.float64, copy=False), classes, embeddings
 
 
