@@ -56,8 +56,8 @@ def start(tmp_path):
     """Return a function that starts the camera, and a listener to some of its topics."""
     running = []
 
-    def start_camera(kinds=None, **parameters):
-        process = NodeProcess(_MODULE, tmp_path / f'{len(running)}.log', parameters)
+    def start_camera(kinds=None, remaps=None, **parameters):
+        process = NodeProcess(_MODULE, tmp_path / f'{len(running)}.log', parameters, remaps)
         listener = Listener(**kinds) if kinds else None
         running.append((process, listener))
         return process, listener
@@ -171,7 +171,7 @@ def test_video_that_does_not_loop_ends_the_node(start, tmp_path):
 
 
 def test_nothing_is_counted_while_nobody_listens(start):
-    _, listener = start({'other': Image}, rate=30.0, **_SMALL)
+    _, listener = start({'other': Image}, {'image_raw': 'unheard'}, rate=30.0, **_SMALL)
     _, values = listener.peer.status()
     _, later = listener.peer.status()
     assert values['published'] == later['published'] == '0'
