@@ -28,8 +28,10 @@ def headline(engine: Union[str, Path], card: EngineCard) -> str:
         f'{latency["p99"]:.3f}), {card.device_memory_bytes / 2**20:.1f} MiB of scratch memory, '
         f'{verified}')
     if card.other_precision:
-        text += (f'\n{len(card.other_precision)} layers run in another precision: '
-                 + ', '.join(card.other_precision))
+        text += f'\nlayers with weights in another precision: {len(card.other_precision)}'
+        # TensorRT names a fused layer by all its parts; the first is the convolution.
+        text += ''.join(f'\n  {name.split(" + ")[0].split(" (")[0]} ({name.rsplit("(", 1)[-1]}'
+                        for name in card.other_precision)
     return text
 
 

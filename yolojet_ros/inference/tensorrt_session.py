@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Dict, List
+from typing import Callable, Dict, List, Tuple
 
 import numpy as np
 
+from yolojet_ros.inference.backend import BackendError
 from yolojet_ros.inference.cuda.device import Buffer, Device
 from yolojet_ros.inference.cuda.graph import Graph
 from yolojet_ros.inference.tensorrt_network import Execution, Network, Tensor
@@ -56,18 +57,28 @@ class Session:
         for _ in range(10):
             self.execution.enqueue(self.stream.handle)
         self.stream.synchronize()
-        graph = Graph(self.stream.handle, lambda: self.execution.enqueue(self.stream.handle))
+        launch, close = self._launcher()
         times = []
         try:
             for _ in range(runs):
                 start = time.perf_counter()
-                graph.launch()
+                launch()
                 self.stream.synchronize()
                 times.append((time.perf_counter() - start) * 1e3)
         finally:
-            graph.close()
+            close()
         return {'median': round(float(np.median(times)), 4),
                 'p99': round(float(np.percentile(times, 99)), 4)}
+
+    def _launcher(self) -> Tuple[Callable[[], None], Callable[[], None]]:
+        """Return what starts a run, and what frees it: a graph where the engine allows it."""
+        def enqueue() -> None:
+            self.execution.enqueue(self.stream.handle)
+        try:
+            graph = Graph(self.stream.handle, enqueue)
+        except BackendError:  # it synchronizes inside, for shapes that depend on the data
+            return enqueue, lambda: None
+        return graph.launch, graph.close
 
     def close(self) -> None:
         """Free the buffers and the context; safe to call twice."""

@@ -10,7 +10,6 @@ import numpy as np
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.inference.backend import BackendError
-from yolojet_ros.inference.cuda.driver import reset_primary_context
 
 MIB = 1 << 20
 
@@ -69,8 +68,12 @@ class Device:
         self.driver_version: int = self._cuda.get_driver_version()
         self.allocated = 0
         self._lock = threading.RLock()
-        self._failed = False
-        self._context = self._device.retain_primary_context()
+        try:
+            self._context = self._device.retain_primary_context()
+        except self._cuda.Error as error:
+            raise UserError(
+                f'GPU {index} cannot be used by this process any more ({error}); after such an '
+                'error CUDA works only in a new process: restart the node') from error
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -85,14 +88,12 @@ class Device:
             try:
                 self._context.push()
             except self._cuda.Error as error:
-                self._failed = True
                 raise BackendError(f'the GPU cannot be used any more: {error}') from error
             try:
                 yield
             except self._cuda.MemoryError as error:
                 raise BackendError(self._explain_memory(error)) from error
             except self._cuda.Error as error:
-                self._failed = True
                 raise BackendError(f'CUDA failed: {error}') from error
             finally:
                 self._cuda.Context.pop()
@@ -164,11 +165,7 @@ class Device:
             try:
                 context.detach()
             except self._cuda.Error:
-                self._failed = True
-            if self._failed:
-                # TensorRT's CUDA runtime holds the primary context too, and an error such as an
-                # illegal address stays in it: only a reset lets the next configure succeed.
-                reset_primary_context(self.index)
+                pass  # the context is lost: there is nothing left to release
 
     def _explain_memory(self, error: Exception) -> str:
         try:

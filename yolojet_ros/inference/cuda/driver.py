@@ -32,10 +32,3 @@ def error_name(status: int) -> str:
     text = ctypes.c_char_p()
     driver().cuGetErrorName(status, ctypes.byref(text))
     return (text.value or b'unknown').decode()
-
-
-def reset_primary_context(index: int) -> None:
-    """Destroy the primary context of a GPU, whoever holds it, with its errors."""
-    handle = ctypes.c_int()
-    if driver().cuDeviceGet(ctypes.byref(handle), index) == 0:
-        function('cuDevicePrimaryCtxReset_v2', 'cuDevicePrimaryCtxReset')(handle)

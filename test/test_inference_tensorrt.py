@@ -1,0 +1,259 @@
+"""The TensorRT backend around its network: slots, recordings, batches and failures."""
+
+import sys
+
+import conv_model
+import cuda_on_host
+import host_device
+from host_device import HostDevice, HostGraph
+import numpy as np
+import pytest
+import trt_standin
+from yolojet_ros.core.engine_card import EngineCard
+from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.filters import FilterParams
+from yolojet_ros.core.image_formats import ImageError, ImageView
+from yolojet_ros.core.stage_times import StageTimes
+from yolojet_ros.engine import plan, workflow
+from yolojet_ros.inference.backend import BackendError
+from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
+from yolojet_ros.inference.tensorrt_backend import TensorRTBackend
+
+
+@pytest.fixture(scope='module')
+def library(tmp_path_factory):
+    if cuda_on_host.COMPILER is None:
+        pytest.skip('g++ is not installed')
+    return cuda_on_host.build(tmp_path_factory.mktemp('kernels'))
+
+
+@pytest.fixture
+def trt(monkeypatch, library):
+    host_device.install(monkeypatch, library)
+    module = trt_standin.make('8.6')
+    monkeypatch.setitem(sys.modules, 'tensorrt', module)
+    return module
+
+
+@pytest.fixture
+def make(trt, tmp_path):
+    """Return a function that builds an engine and loads it."""
+    loaded = []
+
+    def load(batch=1, **options):
+        onnx = conv_model.write(tmp_path, batch='batch' if batch > 1 else 1)
+        engine = tmp_path / f'b{batch}.engine'
+        if not engine.is_file():
+            # What is verified is tested elsewhere.
+            workflow.build_engine(
+                plan.resolve(plan.Options(
+                    onnx, 'desktop', str(engine), batch=batch,
+                    verify_images=str(images(tmp_path)))), lambda line: None, lambda text: None)
+        loaded.append(TensorRTBackend(engine, **options))
+        return loaded[-1]
+    yield load
+    for backend in loaded:
+        backend.close()
+
+
+def images(folder):
+    """Return a folder of a few pictures."""
+    import cv2
+    target = folder / 'pictures'
+    target.mkdir(exist_ok=True)
+    for index in range(8):
+        picture = np.random.default_rng(index).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+        cv2.imwrite(str(target / f'{index}.png'), picture)
+    return target
+
+
+def view(seed=0, size=(110, 70), encoding='bgr8'):
+    rng = np.random.default_rng(seed)
+    channels = {'bgr8': 3, 'mono8': 1, 'bayer_rggb8': 1}[encoding]
+    data = rng.integers(0, 256, size[0] * size[1] * channels, dtype=np.uint8)
+    return ImageView(data, *size, size[0] * channels, encoding)
+
+
+def choose(backend, **wishes):
+    return FilterParams(**wishes).resolve(backend.card.names)
+
+
+def same(found, wanted):
+    return (len(found) == len(wanted) and np.allclose(found.boxes, wanted.boxes, atol=1e-3)
+            and np.allclose(found.scores, wanted.scores, atol=1e-5))
+
+
+def test_thresholds_change_without_recording_again(make):
+    backend = make()
+    counts = [len(backend.detect(view(), choose(backend, score_threshold=score), StageTimes()))
+              for score in (0.1, 0.4, 0.9)]
+    assert counts[0] > counts[1] > counts[2] == 0
+    assert HostGraph.made == 2  # one of the builder's measurement, one of the geometry
+
+
+def test_every_geometry_is_recorded_once_and_old_ones_go(make):
+    backend = make()
+    selection = choose(backend)
+    for _ in range(2):
+        for width in (60, 80, 100):
+            backend.detect(view(size=(width, 50)), selection, StageTimes())
+    assert HostGraph.made == 1 + 3
+    for width in range(40, 60):
+        backend.detect(view(size=(width, 50)), selection, StageTimes())
+    living = [buffer for buffer in backend.device.buffers if buffer._memory is not None]
+    assert len(living) < 80
+
+
+def test_nothing_is_allocated_after_the_first_frame(make):
+    backend = make(depth=2)
+    selection = choose(backend)
+    for seed in range(2):
+        backend.detect(view(seed), selection, StageTimes())
+    before = len(backend.device.buffers)
+    for seed in range(20):
+        backend.detect(view(seed), selection, StageTimes())
+    assert len(backend.device.buffers) == before
+
+
+def test_two_frames_are_in_flight_in_order(make):
+    backend = make(depth=2)
+    selection = choose(backend, score_threshold=0.1)
+    expected = [backend.detect(view(seed), selection, StageTimes()) for seed in (1, 2)]
+    backend.submit(view(1), selection, StageTimes())
+    backend.submit(view(2), selection, StageTimes())
+    with pytest.raises(BackendError, match='2 frames are in flight'):
+        backend.submit(view(3), selection, StageTimes())
+    assert same(backend.collect(), expected[0]) and same(backend.collect(), expected[1])
+    with pytest.raises(BackendError, match='no frame'):
+        backend.collect()
+
+
+def test_the_bytes_of_a_view_may_be_reused_after_submit(make):
+    for zero_copy in (False, True):
+        backend = make(depth=2, zero_copy=zero_copy)
+        selection = choose(backend, score_threshold=0.1)
+        first = view(1)
+        expected = backend.detect(view(1), selection, StageTimes())
+        if not zero_copy:
+            backend.submit(first, selection, StageTimes())
+            first.data[:] = 0
+            assert same(backend.collect(), expected)
+
+
+@pytest.mark.parametrize('encoding', ['bgr8', 'mono8', 'bayer_rggb8'])
+def test_encodings_give_what_the_cpu_gives(make, tmp_path, encoding):
+    backend = make()
+    selection = choose(backend)
+    expected = OnnxRuntimeBackend(tmp_path / 'float.onnx')
+    picture = view(3, encoding=encoding)
+    assert same(backend.detect(picture, selection, StageTimes()),
+                expected.detect(picture, selection, StageTimes()))
+
+
+def test_a_bad_image_costs_no_slot(make):
+    backend = make()
+    selection = choose(backend)
+    good = view()
+    backend.detect(good, selection, StageTimes())
+    short = ImageView(good.data[:-5], good.width, good.height, good.step, 'bgr8')
+    for bad in (short, ImageView(good.data, 0, 0, 0, 'bgr8'),
+                ImageView(good.data, 110, 70, 330, 'foo')):
+        with pytest.raises(ImageError):
+            backend.submit(bad, selection, StageTimes())
+    assert len(backend.detect(good, selection, StageTimes()))
+
+
+def test_batch_of_different_images_equals_one_by_one(make, tmp_path):
+    single, backend = make(), make(batch=3)
+    selection = choose(single, score_threshold=0.2)
+    pictures = [view(1), view(2, (64, 90)), view(3, (200, 40), 'mono8')]
+    expected = [single.detect(picture, selection, StageTimes()) for picture in pictures]
+    for count in (3, 2, 1):
+        found = backend.detect_batch(pictures[:count], selection, StageTimes())
+        assert len(found) == count
+        assert all(same(a, b) for a, b in zip(found, expected))
+    with pytest.raises(BackendError, match='--batch 4'):
+        backend.detect_batch(pictures + pictures[:1], selection, StageTimes())
+
+
+def test_laps_are_told(make):
+    backend, times = make(), StageTimes()
+    backend.detect(view(), choose(backend), times)
+    assert set(times.laps) == {'copy_in', 'gpu'}
+
+
+def test_without_memory_loading_fails_and_can_be_tried_again(make, tmp_path):
+    make().close()
+    for allocations in range(0, 9, 2):
+        HostDevice.fail_after = allocations
+        with pytest.raises(BackendError, match='out of memory'):
+            TensorRTBackend(tmp_path / 'b1.engine')
+        HostDevice.fail_after = None
+    backend = make()
+    HostDevice.fail_after = 2
+    with pytest.raises(BackendError, match='out of memory'):
+        backend.detect(view(), choose(backend), StageTimes())
+    HostDevice.fail_after = None
+    assert len(backend.detect(view(), choose(backend), StageTimes()))
+
+
+def test_a_failed_enqueue_is_told(make, monkeypatch):
+    backend = make()
+    selection = choose(backend)
+    backend.detect(view(), selection, StageTimes())
+    monkeypatch.setattr(trt_standin._Context, '_run', lambda self: False)
+    with pytest.raises(BackendError, match='could not run b1.engine'):
+        backend.detect(view(), selection, StageTimes())
+
+
+def test_an_engine_that_cannot_be_recorded_runs_without_a_graph(make, monkeypatch):
+    class NoGraph:
+        def __init__(self, stream, work):
+            raise BackendError('could not record a CUDA graph')
+    reference = make()
+    selection = choose(reference)
+    expected = [reference.detect(view(seed), selection, StageTimes()) for seed in (1, 2)]
+    monkeypatch.setattr('yolojet_ros.inference.cuda.frame.Graph', NoGraph)
+    backend = make()
+    for seed in (1, 2):
+        assert same(backend.detect(view(seed), selection, StageTimes()), expected[seed - 1])
+    assert not backend.graphs and reference.graphs
+
+
+def test_a_closed_backend_says_so(make):
+    backend = make()
+    selection = choose(backend)
+    backend.close()
+    backend.close()
+    with pytest.raises(BackendError, match='load it again'):
+        backend.detect(view(), selection, StageTimes())
+
+
+@pytest.mark.parametrize('damage, text', [
+    ('missing', 'yolojet engine build'), ('cut', 'half copied'), ('no card', 'cannot load'),
+    ('bad card', 'not an engine card')])
+def test_a_wrong_file_is_told_in_one_sentence(make, tmp_path, damage, text):
+    make().close()
+    engine = tmp_path / 'b1.engine'
+    if damage == 'missing':
+        engine.unlink()
+    else:
+        engine.write_bytes(engine.read_bytes()[:2000])
+    if damage == 'no card':
+        EngineCard.path(engine).unlink()
+    if damage == 'bad card':
+        EngineCard.path(engine).write_text('{"tensorrt": 1}')
+    with pytest.raises(UserError, match=text) as error:
+        TensorRTBackend(engine)
+    assert '\n' not in str(error.value)
+
+
+def test_an_engine_without_card_names_its_classes_by_number(make, tmp_path):
+    make().close()
+    EngineCard.path(tmp_path / 'b1.engine').unlink()
+    assert make().card.names == ('class_0', 'class_1', 'class_2')
+
+
+def test_depth_is_one_or_two(tmp_path):
+    with pytest.raises(UserError, match='depth is 3'):
+        TensorRTBackend(tmp_path / 'x.engine', depth=3)
