@@ -229,7 +229,8 @@ def test_parser_errors_are_all_told(use, tmp_path, models):
     use('10.3')
     model = onnx.load(models['float'])
     for index in range(2):
-        model.graph.node.append(onnx.helper.make_node('NonZero', ['c'], [f'nz{index}'], f'n{index}'))
+        model.graph.node.append(
+            onnx.helper.make_node('NonZero', ['c'], [f'nz{index}'], f'n{index}'))
     path = tmp_path / 'odd.onnx'
     onnx.save(model, str(path))
     with pytest.raises(UserError, match='node 8 .NonZero.: not supported; node 9'):

@@ -29,8 +29,9 @@ def host(monkeypatch, tmp_path):
 def test_every_step_runs_and_is_judged(host, tmp_path):
     model = conv_model.write(tmp_path, 'float')
     findings = gpu_check.check(CheckOptions(
-        model, quantized=conv_model.write(tmp_path, 'qdq'), large=model, engines=str(tmp_path / 'engines'), frames=12, leak_frames=20,
-        images=3, calibration_images=3), lambda line: None)
+        model, quantized=conv_model.write(tmp_path, 'qdq'), large=model,
+        engines=str(tmp_path / 'engines'), frames=12, leak_frames=20, images=3,
+        calibration_images=3), lambda line: None)
     names = [figure.name for figure in findings.figures]
     assert not [figure for figure in findings.figures if 'failed' in figure.value]
     for part in ('vs twin, kept set', 'fp32: verified', 'int8-calibrated: verified',

@@ -16,9 +16,9 @@ sees something else is not installed. A .json beside it says where it comes from
 
 EPILOG = """\
 examples:
-  yolojet engine build --onnx model.onnx                       for this device, in its best usual precision
+  yolojet engine build --onnx model.onnx                          for this device
   yolojet engine build --onnx model.onnx --profile jetson_nano --dry-run --json
-  yolojet engine build --onnx model_int8.onnx --precision int8 from a quantized (Q/DQ) model
+  yolojet engine build --onnx model_int8.onnx --precision int8    from Q/DQ
   yolojet engine build --onnx model.onnx --precision int8 --calib images/
   yolojet engine inspect model.engine
 """

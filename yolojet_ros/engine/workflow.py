@@ -135,8 +135,8 @@ def _compare_device(plan: BuildPlan, device: Device, warn: Report) -> None:
     expected = plan.profile.compute_capability
     found = '.'.join(str(number) for number in device.capability)
     if expected is not None and expected != found:
-        warn(f'profile {plan.profile.name} is for compute capability {expected}, and {device.name} '
-             f'has {found}: the engine will run on GPUs like this one only')
+        warn(f'profile {plan.profile.name} is for compute capability {expected}, and '
+             f'{device.name} has {found}: the engine will run on GPUs like this one only')
 
 
 @contextmanager
