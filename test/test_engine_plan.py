@@ -1,6 +1,12 @@
 """Profiles, plans, cards and the small parts around a build."""
 
 import json
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -141,7 +147,6 @@ def test_the_card_survives_a_round_trip(tmp_path):
 
 
 def test_progress_tells_phases_and_goes_on_telling():
-    import time
     lines = []
     with Progress(lines.append, interval=0.02) as progress:
         progress.phase('timing kernels')
@@ -152,6 +157,49 @@ def test_progress_tells_phases_and_goes_on_telling():
     count = len(lines)
     time.sleep(0.05)
     assert len(lines) == count
+
+
+def test_an_interrupted_build_ends_at_once_and_leaves_nothing(tmp_path):
+    script = """
+import sys, time
+import conv_model, cuda_on_host, host_device, trt_standin
+from pathlib import Path
+from unittest import mock
+from yolojet_ros.cli.main import main
+
+class Patch:
+    def setattr(self, target, name, value=None):
+        if isinstance(target, str):
+            mock.patch(target, name).start()
+        else:
+            setattr(target, name, value)
+
+folder = Path(sys.argv[1])
+host_device.install(Patch(), None)
+sys.modules['tensorrt'] = trt_standin.make('8.6')
+
+def hang(self, network, config):
+    print('building', flush=True)
+    # As in a library: no Python code runs that could raise KeyboardInterrupt.
+    import ctypes
+    ctypes.PyDLL(None).sleep(30)
+
+trt_standin._Builder.build_serialized_network = hang
+main(['engine', 'build', '--onnx', conv_model.write(folder), '--profile', 'desktop',
+      '--out', str(folder / 'out' / 'e.engine')])
+"""
+    root = Path(__file__).resolve().parents[1]
+    path = os.pathsep.join([str(root), str(root / 'test'), os.environ.get('PYTHONPATH', '')])
+    process = subprocess.Popen(
+        [sys.executable, '-c', script, str(tmp_path)], env={**os.environ, 'PYTHONPATH': path},
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout.readline() == b'building\n'
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == -signal.SIGINT
+    process.stdout.close()
+    assert time.monotonic() - start < 10
+    assert not (tmp_path / 'out').exists()
 
 
 def test_too_little_memory_is_told_before_building(tmp_path):

@@ -16,7 +16,7 @@ from yolojet_ros.core.files import atomic_path
 from yolojet_ros.engine import nms_tail
 from yolojet_ros.engine.model_facts import ModelFacts
 from yolojet_ros.engine.plan import builder_flags, BuildPlan, network_flags
-from yolojet_ros.engine.progress import make_monitor, Progress
+from yolojet_ros.engine.progress import interruptible, make_monitor, Progress
 from yolojet_ros.inference.tensorrt_network import make_logger, reason
 
 Report = Callable[[str], None]
@@ -84,7 +84,8 @@ def build(
     if monitor is not None:
         config.progress_monitor = monitor
     progress.phase('timing kernels, which takes minutes')
-    serialized = builder.build_serialized_network(network, config)
+    with interruptible():
+        serialized = builder.build_serialized_network(network, config)
     constants.clear()
     if serialized is None:
         raise UserError(

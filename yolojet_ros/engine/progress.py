@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+import signal
 import threading
 import time
-from typing import Callable, Dict, Optional
+from typing import Callable, Dict, Iterator, Optional
 
 INTERVAL_S = 5.0
 
@@ -56,6 +58,23 @@ class Progress:
     def _tell(self) -> None:
         detail = f' ({self._detail})' if self._detail else ''
         self._report(f'{self.elapsed:5.0f} s  {self._phase}{detail}')
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """
+    Let Ctrl-C end the process at once while a library does not come back to Python.
+
+    Nothing is written while TensorRT builds, so nothing is left behind.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def make_monitor(trt, progress: Progress):

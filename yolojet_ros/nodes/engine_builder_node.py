@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -133,6 +134,10 @@ def main(args: Optional[List[str]] = None) -> int:
         if rclpy.ok():
             node.destroy_node()
         rclpy.try_shutdown()
+        if node.exit_code is None:
+            # TensorRT does not come back before it is done; nothing is written until then.
+            sys.stderr.flush()
+            os._exit(130)
 
 
 if __name__ == '__main__':
