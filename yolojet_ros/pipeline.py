@@ -82,6 +82,8 @@ class Pipeline:
         """:raises UserError: if a class is not one of the model's; nothing changes then."""
         selection = filters.resolve(self.backend.card.names)
         self._filters, self._selection = filters, selection
+        # Kept, because a backend on a GPU uploads a selection that it does not know.
+        self._selection_for_tracking = selection.for_tracking()
 
     @property
     def in_flight(self) -> int:
@@ -103,7 +105,7 @@ class Pipeline:
         :raises ImageError: if the image cannot be used; nothing was submitted then.
         """
         selection, times = self._selection, StageTimes()
-        used = selection.for_tracking() if self.tracker else selection
+        used = self._selection_for_tracking if self.tracker else selection
         self.backend.submit(view, used, times)
         self._pending.append(_Pending(view, context, stamp, warp, selection, times))
 

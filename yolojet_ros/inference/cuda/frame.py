@@ -144,7 +144,11 @@ class Frame:
         device.clear(self.counts, 4 * batch)
 
     def select(self, selection: Selection) -> None:
-        """Let the coming frames use `selection`; nothing is recorded again."""
+        """
+        Let the coming frames use `selection`; nothing is recorded again.
+
+        Pass the same object as long as nothing changes: another one is uploaded.
+        """
         if selection is self._selection:
             return
         self.stream.synchronize()  # the pinned struct may still be on its way
