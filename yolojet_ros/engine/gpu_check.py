@@ -67,6 +67,11 @@ class Figure:
     limit: str = ''
     passed: Optional[bool] = None
 
+    def row(self) -> str:
+        """Return the line in Markdown."""
+        verdict = {None: '', True: 'hit', False: '**missed**'}[self.passed]
+        return f'| {self.name} | {self.value} | {self.limit} | {verdict} |'
+
 
 @dataclass
 class Findings:
@@ -89,11 +94,8 @@ class Findings:
 
     def table(self) -> str:
         """Return the figures as Markdown."""
-        words = {None: '', True: 'hit', False: '**missed**'}
         lines = ['| figure | measured | must reach | |', '|---|---|---|---|']
-        return '\n'.join(lines + [
-            f'| {figure.name} | {figure.value} | {figure.limit} | {words[figure.passed]} |'
-            for figure in self.figures])
+        return '\n'.join(lines + [figure.row() for figure in self.figures])
 
 
 class GpuCheck:
@@ -109,7 +111,6 @@ class GpuCheck:
         """Run all steps and return what they found."""
         Path(self._options.engines).mkdir(parents=True, exist_ok=True)
         self._step('environment', self._environment)
-        self._step('kernels', self._kernels)
         engines = {}
         for tag, precision, quantized, calibrated in VARIANTS:
             path = self._step(f'engine {tag}', lambda: self._engine(
@@ -118,27 +119,32 @@ class GpuCheck:
                 engines[tag] = path
         if 'fp16' in engines:
             self._step('speed', lambda: self._speed(engines['fp16'], 1.35))
-            self._step('leaks', lambda: self._leaks(engines['fp16']))
-            self._step('recovery', lambda: self._recovery(engines['fp16']))
         if self._options.large is not None:
             path = self._step('engine of the large model', lambda: self._engine(
                 self._options.large, 'fp16', 'fp16', False, False))
             if path is not None:
-                self._step('speed', lambda: self._speed(path, 1.25))
+                self._step('speed of the large model', lambda: self._speed(path, 1.25))
         self._step('accuracy', lambda: self._accuracy(engines))
+        self._step('kernels', self._kernels)
+        if 'fp16' in engines:
+            self._step('leaks', lambda: self._leaks(engines['fp16']))
+            self._step('recovery', lambda: self._recovery(engines['fp16']))
         return self.findings
 
     def _step(self, name: str, work: Callable[[], Any]) -> Any:
+        """Do one step and say its figures at once; a failure is a figure, too."""
         self._say(f'== {name}')
+        figures, known = self.findings.figures, len(self.findings.figures)
+        result = None
         try:
-            return work()
+            result = work()
         except Exception as error:  # the other steps may still tell something
             if not isinstance(error, (UserError, BackendError)):
                 traceback.print_exc()
-            self._say(f'failed: {error}')
-            self.findings.figures.append(
-                Figure(name, f'failed: {str(error)[:120]}', 'to run', False))
-            return None
+            figures.append(Figure(name, f'failed: {str(error)[:120]}', 'to run', False))
+        for figure in figures[known:]:
+            self._say(figure.row())
+        return result
 
     def _environment(self) -> None:
         import pycuda
