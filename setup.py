@@ -28,6 +28,8 @@ setup(
                   NAME + '.ros': ['*.xml']},
     zip_safe=False,
     install_requires=['setuptools'],
+    # Exact versions for ./yolojet are in requirements/train.txt.
+    extras_require={'train': ['onnx', 'onnxslim', 'pycocotools', 'rosbags', 'torch']},
     data_files=[
         ('share/ament_index/resource_index/packages', ['resource/' + NAME]),
         ('share/' + NAME, ['package.xml']),

@@ -173,9 +173,21 @@ def test_environment_without_ros_keeps_what_is_not_of_ros(starter, tmp_path):
 def test_requirements_are_pinned_exactly_and_in_order():
     for path in (ROOT / 'requirements').glob('*.txt'):
         lines = [line for line in path.read_text().splitlines() if not line.startswith('#')]
-        assert all(re.fullmatch(
-            r"[\w.-]+==[\w.]+(; python_version (<|>=) '3\.\d+')?", line) for line in lines), path
-        assert lines == sorted(lines, key=str.lower), path
+        pins = [re.fullmatch(
+            r"([\w.-]+)==[\w.]+(; python_version (<|<=|==|>=|>) '3\.\d+')?", line)
+            for line in lines]
+        assert all(pins), path
+        names = [pin.group(1).lower() for pin in pins]
+        assert names == sorted(names), path
+
+
+@pytest.mark.parametrize('command, distro, expected', [
+    ('demo', 'kilted', ['ros', 'base']), ('track', 'kilted', ['ros', 'base', 'tools']),
+    ('model', 'kilted', ['ros', 'base', 'tools', 'train']),
+    ('test', 'kilted', ['ros', 'base', 'test', 'tools', 'train']),
+    ('test', 'jazzy', ['ros', 'base', 'test'])])
+def test_a_command_gets_the_packages_that_it_needs(starter, command, distro, expected):
+    assert starter.groups_of([command], starter.Venv(distro, sourced=False), True) == expected
 
 
 def test_interrupted_starter_says_so(project):
