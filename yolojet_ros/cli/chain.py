@@ -11,12 +11,12 @@ from yolojet_ros.cli.processes import nodes, Nodes
 from yolojet_ros.core.errors import UserError
 
 _START_SECONDS = 30
-RESULTS = ('summary.json', 'annotated.png', 'annotated.mp4', 'echo.json')
+_RESULTS = ('summary.json', 'annotated.png', 'annotated.mp4')
 
 
 def run_chain(
     out: Path, namespace: str, seconds: float, detector: Dict[str, Any], camera: Dict[str, Any],
-    echo: bool = False, draw: bool = True,
+    draw: bool = True,
 ) -> Dict[str, Any]:
     """
     Run the chain and return the monitor's summary.
@@ -26,22 +26,21 @@ def run_chain(
     :param seconds: how long the camera publishes
     :param detector: parameters of the detector node
     :param camera: parameters of the camera node
-    :param echo: also start the echo node; its figures become summary['echo']
     :param draw: leave annotated.png and annotated.mp4
     :raises UserError: if a node fails, with its last words.
     """
     if not seconds > 0:
         raise UserError(f'the duration is {seconds:g} s; give more than 0')
-    for name in RESULTS:
+    for name in _RESULTS:
         (out / name).unlink(missing_ok=True)
     with nodes(out, namespace) as running:
         detecting = running.start('detector', {'autostart': True, **detector})
         monitor = running.start(
-            'monitor', {'out': out, 'seconds': float(seconds), 'draw': draw}, quiet=False)
-        echoing = running.start('echo', {'out': out / 'echo.json'}) if echo else None
-        _wait_active(running, detecting)
+            'monitor', {'out': out, 'seconds': float(seconds), 'draw': draw}, show=True)
+        _wait_for(running, 'detector', detecting, 'waiting for images')
+        _wait_for(running, 'monitor', monitor, 'watching')
         filming = running.start('camera', {
-            'duration': float(seconds), 'wait_for_subscribers': 1 + echo + draw, **camera})
+            'duration': float(seconds), 'wait_for_subscribers': 1 + draw, **camera})
         end = time.monotonic() + seconds + _START_SECONDS
         while monitor.poll() is None:
             if time.monotonic() > end:
@@ -49,33 +48,23 @@ def run_chain(
                                 f'see the logs in {out}')
             running.check('camera', filming)
             running.check('detector', detecting)
-            if echoing:
-                running.check('echo', echoing)
             time.sleep(0.1)
-    summary = _read(out / 'summary.json')
-    if echo:
-        summary['echo'] = _read(out / 'echo.json')
-    return summary
+        running.check('monitor', monitor)
+    return json.loads((out / 'summary.json').read_text())
 
 
-def _read(path: Path) -> Dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f'no {path.name} was left; see the logs in {path.parent}')
-    return json.loads(path.read_text())
-
-
-def _wait_active(running: Nodes, detector: Any) -> None:
-    """Wait until the detector listens, so that not a single image is lost to its start."""
+def _wait_for(running: Nodes, name: str, process: Any, words: str) -> None:
+    """Wait until a node listens, so that not a single message is lost to its start."""
     end = time.monotonic() + _START_SECONDS
-    log = running.log('detector')
+    log = running.log(name)
     while True:
         lines = log.read_text(errors='replace').splitlines()
-        if any('waiting for images' in line for line in lines):
+        if any(words in line for line in lines):
             return
         errors = [line for line in lines if 'cannot configure: ' in line]
         if errors:
             raise UserError(errors[0].split('cannot configure: ', 1)[1])
-        running.check('detector', detector)
+        running.check(name, process)
         if time.monotonic() > end:
-            raise UserError(f'the detector was not ready after {_START_SECONDS} s; see {log}')
+            raise UserError(f'the {name} was not ready after {_START_SECONDS} s; see {log}')
         time.sleep(0.05)

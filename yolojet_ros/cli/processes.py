@@ -24,28 +24,22 @@ class Nodes:
 
     def start(
         self, name: str, parameters: Dict[str, Any], remaps: Optional[Dict[str, str]] = None,
-        quiet: bool = True,
+        show: bool = False,
     ) -> subprocess.Popen:
         """
         Start nodes/NAME_node.py.
 
-        :param quiet: write what it prints to NAME.log instead of the terminal
+        :param show: let what it prints (but does not log) appear on the terminal
         """
         arguments = ['--ros-args', '-r', f'__ns:={self._namespace}']
         for key, value in parameters.items():
             arguments += ['-p', f'{key}:={_as_yaml(value)}']
         for old, new in (remaps or {}).items():
             arguments += ['-r', f'{old}:={new}']
-        if not quiet:
-            arguments += ['--log-level', 'warn']
         command = [sys.executable, '-m', f'yolojet_ros.nodes.{name}_node', *arguments]
-        stream = self.log(name).open('w') if quiet else None
-        try:
+        with self.log(name).open('w') as stream:
             process = subprocess.Popen(
-                command, stdout=stream, stderr=subprocess.STDOUT if quiet else None)
-        finally:
-            if stream:
-                stream.close()
+                command, stdout=None if show else stream, stderr=stream)
         self._running.append(process)
         return process
 

@@ -59,6 +59,7 @@ class MonitorNode(Node):
         self._camera: Dict[str, str] = {}
         self._detector: Dict[str, str] = {}
         self._type_hash: Optional[str] = None
+        self._watching = False
         self._first_result: Optional[float] = None
         self._finished_at: Optional[float] = None
         self._artist: Optional[_Artist] = None
@@ -117,6 +118,9 @@ class MonitorNode(Node):
 
     def _tick(self) -> None:
         now = time.monotonic()
+        if not self._watching and self.count_publishers('detections'):
+            self._watching = True
+            self.get_logger().info('watching')
         if self._first_result is not None:
             elapsed = now - self._first_result
             recent = self._latencies[-30:]

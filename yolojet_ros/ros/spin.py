@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+import sys
 from typing import Callable, Iterator, List, Optional
 
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -10,6 +11,8 @@ from rclpy.node import Node
 import rclpy
 
 from yolojet_ros.ros import middleware
+
+_SWITCH_SECONDS = 2e-4
 
 
 @contextmanager
@@ -42,6 +45,8 @@ def run_node(
     :param start: called with the node before spinning
     """
     prepared = middleware.prepare()
+    # A thread that got an image must not wait 5 ms for the executor's thread to yield.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     rclpy.init(args=args)
     node: Optional[Node] = None
     try:
