@@ -44,7 +44,7 @@ def running(model, tmp_path_factory):
 
 
 _DEFAULTS = dict(
-    score_threshold=0.25, iou_threshold=0.7, class_thresholds=[], classes=[], agnostic_nms=False,
+    score_threshold=0.25, iou_threshold=0.5, class_thresholds=[], classes=[], agnostic_nms=False,
     max_detections=300, min_box_size=0.0, roi=[], tracking=True, debug_image=True,
     camera_motion='auto', appearance=False)
 

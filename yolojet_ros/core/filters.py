@@ -32,7 +32,7 @@ class FilterParams:
         0.25, 'Least score of a published detection. Raising it publishes fewer, surer ones.',
         0.0, 1.0)
     iou_threshold: float = knob(
-        0.7, 'Overlap (IoU) above which NMS drops the weaker of two boxes. Raising it keeps '
+        0.5, 'Overlap (IoU) above which NMS drops the weaker of two boxes. Raising it keeps '
         'more boxes that overlap each other.', 0.0, 1.0)
     class_thresholds: Tuple[Tuple[str, float], ...] = knob(
         (), 'NAME:VALUE entries that replace score_threshold for a class.')
