@@ -34,6 +34,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                       help='measure how fast the synthetic scene renders on one core')
     what.add_argument('--messages', action='store_true',
                       help='measure how fast detections become bytes')
+    what.add_argument('--tracker', action='store_true',
+                      help='measure an update of the tracker with 10 to 300 objects')
     parser.add_argument('--seconds', type=float, default=10.0, metavar='S',
                         help='length of each run of --node (default: 10)')
     parser.set_defaults(run=run)
@@ -48,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _bench_scene()
     if arguments.messages:
         return _bench_messages()
+    if arguments.tracker:
+        return _bench_tracker()
     return _bench_pipeline(arguments)
 
 
@@ -145,6 +149,29 @@ def _bench_messages() -> int:
         _row(f'{count} detections, message by rclpy', [
             _timed(lambda: serialize_message(detections_message(header, found, names)))
             for _ in range(200)])
+    return 0
+
+
+def _bench_tracker() -> int:
+    import numpy as np
+
+    from yolojet_ros.tracking import create_tracker
+
+    print(f'{"tracker update, ms":34} {"p50":>8} {"p99":>8}')
+    for count in (10, 50, 100, 300):
+        rng, tracker = np.random.default_rng(count), create_tracker()
+        side = 100 * np.sqrt(count)  # px; as crowded for few objects as for many
+        centers, speed = rng.uniform(0, side, (count, 2)), rng.normal(0, 2, (count, 2))
+        half, times = rng.uniform(15, 45, (count, 2)), []
+        for index in range(_FRAMES):
+            centers = (centers + speed) % side
+            seen = rng.random(count) > 0.1
+            noisy = (centers + rng.normal(0, 1, (count, 2)))[seen]
+            boxes = np.hstack((noisy - half[seen], noisy + half[seen])).astype(np.float32)
+            scores = rng.uniform(0.2, 0.95, len(boxes)).astype(np.float32)
+            classes = np.zeros(len(boxes), np.int32)
+            times.append(_timed(lambda: tracker.update(boxes, scores, classes, index / 30)))
+        _row(f'{count} objects', times)
     return 0
 
 
