@@ -24,8 +24,13 @@ def raw_output(boxes, scores, size, classes=len(NAMES)):
     return output
 
 
-def write_model(path, output, size=(320, 192), names=NAMES, metadata=None, batch=1):
-    """Write an ONNX file that always answers `output`, scaled by 1 whatever it sees."""
+def write_model(
+        path, output, size=(320, 192), names=NAMES, metadata=None, batch=1, fragile=False):
+    """
+    Write an ONNX file that always answers `output`, whatever it sees.
+
+    :param fragile: let the network fail while it runs on an image with white pixels
+    """
     zero = numpy_helper.from_array(np.zeros((), np.float32), 'zero')
     constant = numpy_helper.from_array(output.astype(np.float32), 'answer')
     nodes = [
@@ -33,12 +38,18 @@ def write_model(path, output, size=(320, 192), names=NAMES, metadata=None, batch
         helper.make_node('Mul', ['brightest', 'zero'], ['nothing']),
         helper.make_node('Add', ['answer', 'nothing'], ['output0']),
     ]
+    if fragile:  # white looks up an entry that a table of one does not have
+        nodes[1:2] = [
+            helper.make_node('Cast', ['brightest'], ['index'], to=TensorProto.INT64),
+            helper.make_node('Unsqueeze', ['zero', 'first'], ['table']),
+            helper.make_node('Gather', ['table', 'index'], ['nothing']),
+        ]
     graph = helper.make_graph(
         nodes, 'constant',
         [helper.make_tensor_value_info('images', TensorProto.FLOAT,
                                        [batch, 3, size[1], size[0]])],
         [helper.make_tensor_value_info('output0', TensorProto.FLOAT, list(output.shape))],
-        [zero, constant])
+        [zero, constant, numpy_helper.from_array(np.zeros(1, np.int64), 'first')])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 13)], ir_version=8)
     keys = {'names': str(dict(enumerate(names))), 'stride': '32', 'task': 'detect',
             'imgsz': str([size[1], size[0]])}

@@ -97,6 +97,24 @@ def test_unknown_classes_fail_to_configure(start, model):
     process.wait_for_output('classes names "dog"')
 
 
+def test_a_network_that_fails_takes_the_node_to_inactive_with_the_cause(start, tmp_path):
+    output = raw_output([[160, 96, 80, 60]], [[0.95, 0, 0]], _SIZE)
+    model = write_model(tmp_path / 'fragile.onnx', output, fragile=True)
+    process, peer = start(model=str(model), autostart=True)
+    peer.wait_for_subscriber()
+    assert len(peer.detect().detections) == 1
+    peer.send(np.full((384, 640, 3), 255, np.uint8))
+    peer.spin_until(lambda: 'ONNX Runtime failed' in peer.status()[0].message)
+    assert peer.status()[0].level == b'\2'
+    assert peer.state() == 'inactive' and process.alive()
+    assert not peer.change_state('activate')
+    for transition in ('cleanup', 'configure', 'activate'):
+        assert peer.change_state(transition)
+    peer.wait_for_subscriber()
+    assert len(peer.detect().detections) == 1
+    assert peer.status()[0].level != b'\2'
+
+
 def test_fifty_rounds_leave_no_memory_and_no_thread(start, model):
     process, peer = start(model=str(model))
 
