@@ -196,7 +196,9 @@ def test_interrupted_starter_says_so(project):
         'AMENT_PREFIX_PATH', 'LD_LIBRARY_PATH', 'PYTHONPATH', 'ROS_DISTRO', BOOTSTRAP)}
     process = subprocess.Popen(
         [python, str(project / 'yolojet'), 'demo'], env=environment, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
+        # A shell without job control starts its background jobs deaf to SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     assert 'preparing .venv' in process.stdout.readline()
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)
