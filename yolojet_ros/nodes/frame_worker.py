@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import Future
 import threading
-from typing import Any, Callable, Deque, Optional
-from collections import deque
+from typing import Any, Callable, Deque, Iterable, Optional
 
 from yolojet_ros.pipeline import Frame, Pipeline
 
@@ -20,7 +20,7 @@ class FrameWorker:
     :param load: makes the pipeline; called in the thread
     :param submit: called with (pipeline, item); starts a frame, or drops the item
     :param publish: called with each finished frame
-    :param fail: called once if submit, collect or publish raises; the thread
+    :param fail: called once if anything raises in the thread after loading; the thread
         then waits for `stop`
     """
 
@@ -95,13 +95,16 @@ class FrameWorker:
                     return
                 calls, self._calls = self._calls, deque()
                 item, self._newest = self._newest, None
+            if not self._failed:
+                self._step(pipeline, calls, item)
+
+    def _step(
+        self, pipeline: Pipeline, calls: Iterable[Callable[[Pipeline], None]],
+        item: Optional[Any],
+    ) -> None:
+        try:
             for function in calls:
                 function(pipeline)
-            if not self._failed:
-                self._step(pipeline, item)
-
-    def _step(self, pipeline: Pipeline, item: Optional[Any]) -> None:
-        try:
             if item is not None:
                 self._submit(pipeline, item)
             if pipeline.in_flight and (
