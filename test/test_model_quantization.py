@@ -263,6 +263,14 @@ def test_dynamic_quantization_runs_and_says_what_it_is(tmp_path):
         quantization.check_source(model, 'm')
 
 
+def test_domains_that_nothing_uses_are_not_written(tmp_path):
+    model = _model()
+    model.opset_import.append(onnx.helper.make_opsetid('ai.onnx.ml', 3))
+    onnx_file.save(model, tmp_path / 'm.onnx')
+    written = onnx.load(str(tmp_path / 'm.onnx'))
+    assert [item.domain for item in written.opset_import] == ['']
+
+
 def test_models_of_an_old_opset_are_refused():
     model = _model(13)
     model.opset_import[0].version = 11

@@ -28,12 +28,11 @@ class ImageFormat:
     """
     Layout of one encoding (sensor_msgs/image_encodings).
 
-    row_bytes: bytes of a row of one pixel width, times 1 (integer for all here)
-    rows: rows of `step` bytes per image row, as a fraction (3, 2) for nv12
-    dtype: type of one channel sample
     channels: samples per pixel within a row
     to_bgr: conversion of the [rows, width, channels] array to uint8 BGR [H, W, 3];
         None where it is BGR already
+    dtype: type of one sample
+    rows: rows of `step` bytes per image row, as a fraction: (3, 2) for nv12
     even_width, even_height: chroma subsampling needs even sizes
     """
 

@@ -43,6 +43,7 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     """Check `model` and write it in one step; nothing is left at `path` if that fails."""
     onnx = _onnx()
     model.ir_version = min(model.ir_version, ir_version(opset(model)))
+    _drop_unused_opsets(model)
     onnx.checker.check_model(model, full_check=True)
     with atomic_path(path) as temporary:
         # Written as bytes: the C++ writer of some versions cannot open non-ASCII paths.
@@ -120,10 +121,10 @@ def ir_version(opset_version: int) -> int:
     return next((ir for limit, ir in _IR_VERSIONS if opset_version < limit), 11)
 
 
-def drop_unused_opsets(model: onnx.ModelProto) -> None:
+def _drop_unused_opsets(model: onnx.ModelProto) -> None:
     """Remove operator domains that no node uses; some parsers refuse unknown ones."""
-    used = {node.domain if node.domain != 'ai.onnx' else '' for node in model.graph.node} | {''}
-    kept = [o for o in model.opset_import if o.domain in used]
+    used = {node.domain for node in model.graph.node} | {'', 'ai.onnx'}
+    kept = [item for item in model.opset_import if item.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(kept)
 
