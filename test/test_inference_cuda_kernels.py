@@ -1,15 +1,18 @@
 """The CUDA kernels compute what their NumPy twins compute."""
 
+import re
 import zlib
 
 import cuda_on_host
 from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
+from yolojet_ros.core.filters import MAX_BOXES, MAX_ROI_POINTS
 from yolojet_ros.core.head import detect
 from yolojet_ros.core.image_formats import FORMATS, ImageView
 from yolojet_ros.core.letterbox import Letterboxer
 from yolojet_ros.core.model_card import HeadLayout, ModelCard
+from yolojet_ros.core.nms import MAX_CANDIDATES
 from yolojet_ros.engine import kernel_check
 from yolojet_ros.inference.cuda import kernels, sampling
 from yolojet_ros.inference.cuda.sampling import Sampling
@@ -22,6 +25,13 @@ def library(tmp_path_factory):
     if cuda_on_host.COMPILER is None:
         pytest.skip('g++ is not installed')
     return cuda_on_host.build(tmp_path_factory.mktemp('kernels'))
+
+
+@pytest.mark.parametrize('name,limit', [
+    ('MAX_CANDIDATES', MAX_CANDIDATES), ('MAX_BOXES', MAX_BOXES),
+    ('MAX_ROI_POINTS', MAX_ROI_POINTS)])
+def test_limits_are_the_same_on_both_sides(name, limit):
+    assert re.findall(rf'#define {name} (\d+)', kernels.source()) == [str(limit)]
 
 
 @pytest.mark.parametrize('encoding', sorted(FORMATS))

@@ -66,6 +66,10 @@ def _timed(function: Callable[[], Any]) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
+def _heading(title: str) -> None:
+    print(f'{title:34} {"p50":>8} {"p99":>8}')
+
+
 def _row(name: str, times: List[float]) -> None:
     import numpy as np
     p50, p99 = np.percentile(times, (50, 99))
@@ -101,7 +105,7 @@ def _bench_pipeline(arguments: argparse.Namespace) -> int:
     print(f'{backend.card.source} {backend.card.input_size[0]}x{backend.card.input_size[1]}, '
           f'{backend.description}, {_SIZE[0]}x{_SIZE[1]} bgr8, '
           f'{np.mean(detections):.1f} detections a frame, {_FRAMES} frames')
-    print(f'{"ms":34} {"p50":>8} {"p99":>8}')
+    _heading('ms')
     for name, values in rows.items():
         _row(name, values)
     bare = np.median(rows['bare session.run'])
@@ -116,7 +120,7 @@ def _bench_scene() -> int:
     from yolojet_ros.sim.scene import sample, Scene
 
     cv2.setNumThreads(1)
-    print(f'{"one core, ms":34} {"p50":>8} {"p99":>8}')
+    _heading('one core, ms')
     for width, height in ((320, 192), (640, 384), (1280, 720), (1920, 1080)):
         scene = Scene(width, height, seed=1)
         scene.read()
@@ -137,7 +141,7 @@ def _bench_messages() -> int:
 
     names = [f'class_{index}' for index in range(7)]
     writer, header = DetectionsWriter(names), Header(frame_id='camera')
-    print(f'{"Detection2DArray to bytes, ms":34} {"p50":>8} {"p99":>8}')
+    _heading('Detection2DArray to bytes, ms')
     for count in (10, 50, 300):
         rng = np.random.default_rng(count)
         found = Detections(
@@ -157,7 +161,7 @@ def _bench_tracker() -> int:
 
     from yolojet_ros.tracking import create_tracker
 
-    print(f'{"tracker update, ms":34} {"p50":>8} {"p99":>8}')
+    _heading('tracker update, ms')
     for count in (10, 50, 100, 300):
         rng, tracker = np.random.default_rng(count), create_tracker()
         side = 100 * np.sqrt(count)  # px; as crowded for few objects as for many

@@ -7,7 +7,7 @@ from pathlib import Path
 import signal
 import subprocess
 import sys
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List
 
 from yolojet_ros.core.errors import UserError
 
@@ -23,8 +23,7 @@ class Nodes:
         self._running: List[subprocess.Popen] = []
 
     def start(
-        self, name: str, parameters: Dict[str, Any], remaps: Optional[Dict[str, str]] = None,
-        show: bool = False,
+        self, name: str, parameters: Dict[str, Any], show: bool = False,
     ) -> subprocess.Popen:
         """
         Start nodes/NAME_node.py.
@@ -34,8 +33,6 @@ class Nodes:
         arguments = ['--ros-args', '-r', f'__ns:={self._namespace}']
         for key, value in parameters.items():
             arguments += ['-p', f'{key}:={_as_yaml(value)}']
-        for old, new in (remaps or {}).items():
-            arguments += ['-r', f'{old}:={new}']
         command = [sys.executable, '-m', f'yolojet_ros.nodes.{name}_node', *arguments]
         with self.log(name).open('w') as stream:
             process = subprocess.Popen(

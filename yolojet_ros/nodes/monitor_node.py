@@ -49,16 +49,12 @@ class MonitorNode(Node):
         parameters.declare(self, 'draw', True, 'Draw the picture and the video.', read_only=True)
         self.out = Path(self.get_parameter('out').value)
         self._images: Dict[Tuple[int, int], Image] = {}
-        self._image_order: Deque[Tuple[int, int]] = deque()
         self._latencies: List[float] = []
         self._ids: set = set()
         self._classes: Dict[str, int] = defaultdict(int)
         self._last: Tuple[int, int] = (0, 0)
-        self._results = 0
-        self._detections = 0
         self._camera: Dict[str, str] = {}
         self._detector: Dict[str, str] = {}
-        self._type_hash: Optional[str] = None
         self._watching = False
         self._first_result: Optional[float] = None
         self._finished_at: Optional[float] = None
@@ -82,11 +78,9 @@ class MonitorNode(Node):
     # ---- what arrives
 
     def _on_image(self, message: Image) -> None:
-        key = _key(message.header)
-        self._images[key] = message
-        self._image_order.append(key)
-        if len(self._image_order) > _WAITING_IMAGES:
-            self._images.pop(self._image_order.popleft(), None)
+        self._images[_key(message.header)] = message
+        if len(self._images) > _WAITING_IMAGES:
+            del self._images[next(iter(self._images))]  # the oldest: nothing came of it
 
     def _on_detections(self, message: Detection2DArray) -> None:
         now = self.get_clock().now()
@@ -98,8 +92,6 @@ class MonitorNode(Node):
         self._ids.update(ids)
         for item in message.detections:
             self._classes[item.results[0].hypothesis.class_id] += 1
-        self._results += 1
-        self._detections += len(message.detections)
         self._last = (len(message.detections), len(ids))
         image = self._images.pop(_key(message.header), None)
         if image is not None and self._artist:
@@ -126,7 +118,7 @@ class MonitorNode(Node):
             recent = self._latencies[-30:]
             self._bar.n = min(elapsed, self._bar.total)
             self._bar.set_description_str(
-                f'{self._results / max(elapsed, 1e-3):5.1f} results/s, latency '
+                f'{len(self._latencies) / max(elapsed, 1e-3):5.1f} results/s, latency '
                 f'{np.median(recent):5.1f} ms, {self._last[0]:2d} detections, '
                 f'{self._last[1]:2d} tracks, {len(self._ids):3d} ids so far')
         if self._camera.get('finished') != 'True':
@@ -140,13 +132,9 @@ class MonitorNode(Node):
             self.context.try_shutdown()
 
     def _drained(self) -> bool:
-        return int(self._detector.get('processed', 0)) <= self._results
+        return int(self._detector.get('processed', 0)) <= len(self._latencies)
 
     def _write_results(self) -> None:
-        infos = self.get_publishers_info_by_topic('detections')
-        # Type hashes came with Iron.
-        if infos and hasattr(infos[0], 'topic_type_hash'):
-            self._type_hash = str(infos[0].topic_type_hash)
         self._stop_drawing()
         with atomic_path(self.out / 'summary.json') as path:
             path.write_text(json.dumps(self.summary(), indent=2) + '\n')
@@ -166,9 +154,9 @@ class MonitorNode(Node):
                 'dropped': {key[len('dropped_'):]: int(value) for key, value in detector.items()
                             if key.startswith('dropped_')},
                 'skipped_by_camera': int(self._camera.get('skipped', 0)),
-                'results_received': self._results,
+                'results_received': len(self._latencies),
             },
-            'detections': self._detections,
+            'detections': sum(self._classes.values()),
             'detections_by_class': dict(sorted(self._classes.items())),
             'distinct_ids': len(self._ids),
             'latency_ms': {'p50': round(float(np.percentile(latencies, 50)), 3),
@@ -178,8 +166,14 @@ class MonitorNode(Node):
             'backend': detector.get('backend'),
             'model': detector.get('model'),
             'input_size': detector.get('input_size'),
-            'type_hash': self._type_hash,
+            'type_hash': self._type_hash(),
         }
+
+    def _type_hash(self) -> Optional[str]:
+        """Return the type hash of the results; such hashes came with Iron."""
+        infos = self.get_publishers_info_by_topic('detections')
+        return str(infos[0].topic_type_hash) if infos and hasattr(
+            infos[0], 'topic_type_hash') else None
 
     def close(self) -> None:
         """Finish the files that are open."""

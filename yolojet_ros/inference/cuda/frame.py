@@ -10,6 +10,7 @@ from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.filters import Selection
 from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.model_card import HeadLayout, ModelCard
+from yolojet_ros.core.nms import MAX_CANDIDATES
 from yolojet_ros.inference.backend import BackendError
 from yolojet_ros.inference.cuda import kernels
 from yolojet_ros.inference.cuda.device import Buffer, Device
@@ -22,7 +23,6 @@ _DECODE_BLOCK = (32, 8, 1)
 _DECODE_FINAL_BLOCK = (128, 1, 1)
 _RANK_THREADS = 256
 _SUPPRESS_THREADS = 512
-_MAX_CANDIDATES = 4096
 _SUFFIX = {np.dtype(np.float32): 'f32', np.dtype(np.float16): 'f16'}
 
 
@@ -133,7 +133,7 @@ class Frame:
         self.counts = self._allocate(4 * batch)
         self.keys = self._allocate(8 * batch * self.rows)
         self.candidates = self._allocate(kernels.CANDIDATE_BYTES * batch * self.rows)
-        self.sorted = self._allocate(kernels.CANDIDATE_BYTES * batch * _MAX_CANDIDATES)
+        self.sorted = self._allocate(kernels.CANDIDATE_BYTES * batch * MAX_CANDIDATES)
         # The GPU writes the few boxes straight into host memory: no copy to wait for.
         self.results = device.pinned(batch, kernels.RESULT)
         dtype = kernels.selection_dtype(len(card.names))
