@@ -3,7 +3,8 @@
 import pytest
 
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.core.model_card import anchor_count, HeadLayout, ModelCard
+from yolojet_ros.core.model_card import (
+    anchor_count, HeadLayout, MAX_CLASSES, MAX_NAME_LENGTH, ModelCard)
 
 _NAMES = "{0: 'crate', 1: 'barrel'}"
 
@@ -29,6 +30,87 @@ def test_names_may_be_a_list_or_missing():
     ((1, 300, 6), HeadLayout.NMS), (('batch', 6, 'anchors'), HeadLayout.RAW)])
 def test_layouts_are_told_apart_even_where_both_sides_could_be_six(shape, layout):
     assert _card({'names': _NAMES}, output_shape=shape).layout is layout
+
+
+def test_only_a_layout_that_ends_in_nms_is_final():
+    assert [layout for layout in HeadLayout if layout.final] == [HeadLayout.NMS]
+
+
+def _coco(output_shape, count=80, **arguments):
+    names = {'names': str({index: f'c{index}' for index in range(count)})} if count else {}
+    return ModelCard.from_tensors(
+        'm.onnx', names, arguments.get('input_shape', (1, 3, 640, 640)), output_shape)
+
+
+@pytest.mark.parametrize('rows', [8400, 34000, 8500, 2000])  # P3-P5, P2-P5, P3-P6, P4-P5
+def test_heads_of_more_and_fewer_levels_are_read(rows):
+    assert _coco((1, 84, rows)).boxes == rows
+
+
+@pytest.mark.parametrize('shape,count,words', [
+    ((1, 300, 84), 80, '300 are not the 8400 anchor points.*RT-DETR'),
+    ((1, 84, 300), 80, '300 are not the 8400 anchor points'),
+    ((1, 300, 84), 0, 'output of shape'),
+    ((1, 8400, 85), 0, 'names no classes.*YOLOX, YOLOv6'),
+    ((1, 8400, 85), 80, 'output has 81; the column more is objectness'),
+    ((1, 85, 8400), 80, 'output has 81; the column more is objectness'),
+    ((1, 25200, 85), 80, 'output of shape'),
+    ((1, 8400, 6), 0, 'names no classes.*DeepStream'),
+    ((1, 8400, 6), 80, 'names 80 classes in its metadata but its output has 2'),
+    ((1, 25200, 6), 0, 'output of shape'), ((1, 16800, 6), 3, 'output of shape'),
+    ((1, 10 ** 9, 8400), 0, 'at most 10000')])
+def test_heads_of_other_kinds_are_refused_not_misread(shape, count, words):
+    with pytest.raises(UserError, match=words) as error:
+        _coco(shape, count)
+    assert '\n' not in str(error.value)
+
+
+def test_a_transformer_is_not_taken_for_a_head_of_fewer_levels():
+    # 320x192 has 300 anchor points on the strides 16 and 32: as many as RT-DETR has queries.
+    with pytest.raises(UserError, match='300 are not the 1260 anchor points'):
+        _coco((1, 300, 84), input_shape=(1, 3, 192, 320))
+
+
+def test_two_heads_are_refused_and_feature_maps_are_passed_over():
+    metadata = {'names': _NAMES}
+    head, feature_map = (1, 6, 1260), (1, 64, 24, 40)
+    index, card = ModelCard.from_outputs(
+        'm.onnx', metadata, (1, 3, 192, 320), [feature_map, head])
+    assert index == 1 and card.layout is HeadLayout.RAW
+    with pytest.raises(UserError, match='2 outputs.*auxiliary head.*YOLOv9'):
+        ModelCard.from_outputs('m.onnx', metadata, (1, 3, 192, 320), [head, feature_map, head])
+    with pytest.raises(UserError, match='output of shape'):
+        ModelCard.from_outputs('m.onnx', metadata, (1, 3, 192, 320), [feature_map])
+    with pytest.raises(UserError, match='no float output'):
+        ModelCard.from_outputs('m.onnx', metadata, (1, 3, 192, 320), [])
+
+
+@pytest.mark.parametrize('size', [(31, 33), (0, 640), (640, -32), (100000, 100000), (4128, 4096)])
+def test_sizes_that_cannot_run_are_refused_by_arithmetic(size):
+    words = f'takes images of {size[0]}x{size[1]}'
+    with pytest.raises(UserError, match=words):
+        _card({'names': _NAMES, 'imgsz': f'[{size[1]}, {size[0]}]'}, (1, 3, 'h', 'w'))
+    if min(size) > 0:
+        with pytest.raises(UserError, match=words):
+            _card({'names': _NAMES}, (1, 3, size[1], size[0]))
+
+
+def test_a_batch_that_fills_the_memory_is_refused_by_arithmetic():
+    with pytest.raises(UserError, match='takes 100000 images of 320x192 at once'):
+        _card({'names': _NAMES}, (100000, 3, 192, 320))
+
+
+def test_names_are_bounded_in_number_and_length():
+    assert len(_coco((1, 4 + MAX_CLASSES, 8400), MAX_CLASSES).names) == MAX_CLASSES
+    longest = repr(['a' * MAX_NAME_LENGTH, 'b'])
+    assert _card({'names': longest}).names[1] == 'b'
+    for names, words in (
+            (['a' * (MAX_NAME_LENGTH + 1), 'b'], 'the longest in 201 characters'),
+            ([''] * (MAX_CLASSES + 1), 'names 10001 classes'),
+            (['a' * 20_000_000], 'take 20000004 characters')):
+        with pytest.raises(UserError, match=words) as error:
+            _card({'names': repr(names)})
+        assert len(str(error.value)) < 300
 
 
 def test_a_dynamic_batch_and_size_are_filled_from_the_metadata():

@@ -44,7 +44,7 @@ def append_nms(model: onnx.ModelProto, settings: NmsSettings) -> None:
     """
     from onnx import helper, TensorProto
 
-    card = onnx_file.card(model, 'the model')
+    raw, card = onnx_file.read_head(model, 'the model')
     if card.layout is not HeadLayout.RAW or card.batch != 1:
         raise UserError(
             f'NMS needs a raw head of batch 1; this one is {card.layout.value} of batch '
@@ -52,7 +52,6 @@ def append_nms(model: onnx.ModelProto, settings: NmsSettings) -> None:
     if settings.kind not in ('layer', 'plugin'):
         raise UserError(f'no NMS of kind {settings.kind!r}; choose layer or plugin')
     graph = _Builder(model)
-    raw = model.graph.output[0].name
     output = 'detections'
     boxes = graph.corner_boxes(raw)
     if settings.kind == 'plugin':

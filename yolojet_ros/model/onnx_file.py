@@ -56,6 +56,15 @@ def card(model: onnx.ModelProto, source: str) -> ModelCard:
 
     :raises UserError: if it is no YOLOv8 detector with one image input.
     """
+    return read_head(model, source)[1]
+
+
+def read_head(model: onnx.ModelProto, source: str) -> Tuple[str, ModelCard]:
+    """
+    Return the name of the output that is the detection head, and the card of a loaded model.
+
+    :raises UserError: as card().
+    """
     onnx = _onnx()
     constants = {t.name for t in model.graph.initializer}
     inputs = [i for i in model.graph.input if i.name not in constants]
@@ -64,9 +73,12 @@ def card(model: onnx.ModelProto, source: str) -> ModelCard:
         raise UserError(
             f'{source} takes {len(inputs)} inputs; one float image input of a YOLOv8 '
             'detection model is needed')
-    return ModelCard.from_tensors(
-        source, metadata(model), shape(inputs[0]), shape(model.graph.output[0]),
+    outputs = [output for output in _with_known_shapes(model).graph.output
+               if output.type.tensor_type.elem_type in types]
+    index, found = ModelCard.from_outputs(
+        source, metadata(model), shape(inputs[0]), [shape(output) for output in outputs],
         half=inputs[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16)
+    return outputs[index].name, found
 
 
 def fixed_card(model: onnx.ModelProto, source: str) -> ModelCard:
@@ -81,6 +93,19 @@ def fixed_card(model: onnx.ModelProto, source: str) -> ModelCard:
             f'{source} has an input of dynamic size {shape(image_input)}; export it with a '
             'fixed height and width')
     return card(model, source)
+
+
+def _with_known_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with the sizes of its outputs inferred where the file leaves them open."""
+    if all(isinstance(size, int) for output in model.graph.output for size in shape(output)[1:]):
+        return model
+    inferred = onnx.ModelProto()
+    inferred.CopyFrom(model)
+    for output in inferred.graph.output:
+        # A name for a size is taken as given: without it the size itself is inferred.
+        for dimension in output.type.tensor_type.shape.dim:
+            dimension.ClearField('dim_param')
+    return _onnx().shape_inference.infer_shapes(inferred, data_prop=True)
 
 
 def shape(value: onnx.ValueInfoProto) -> List:
