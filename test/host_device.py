@@ -99,6 +99,7 @@ class HostDevice(device_.Device):
         return Event()
 
     def module(self, binary):
+        self.binary = binary
         return types.SimpleNamespace(get_function=_function)
 
     def close(self):

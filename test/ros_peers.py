@@ -50,8 +50,9 @@ class NodeProcess:
         for old, new in (remaps or {}).items():
             arguments += ['-r', f'{old}:={new}']
         self.log = Path(log)
-        environment = dict(os.environ, ROS_DOMAIN_ID=str(DOMAIN), PYTHONPATH=str(ROOT),
-                           RCUTILS_LOGGING_BUFFERED_STREAM='0', **(env or {}))
+        environment = {
+            **os.environ, 'ROS_DOMAIN_ID': str(DOMAIN), 'PYTHONPATH': str(ROOT),
+            'RCUTILS_LOGGING_BUFFERED_STREAM': '0', **(env or {})}
         with self.log.open('w') as stream:
             self.process = subprocess.Popen(
                 [python or sys.executable, '-m', module, *arguments], cwd=ROOT,

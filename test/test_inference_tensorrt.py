@@ -17,7 +17,7 @@ from yolojet_ros.core.stage_times import StageTimes
 from yolojet_ros.engine import plan, workflow
 from yolojet_ros.inference.backend import BackendError
 from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
-from yolojet_ros.inference.tensorrt_backend import TensorRTBackend
+from yolojet_ros.inference.tensorrt_backend import _MAX_SAMPLINGS, TensorRTBackend
 
 
 @pytest.fixture(scope='module')
@@ -176,6 +176,19 @@ def test_batch_of_different_images_equals_one_by_one(make, tmp_path):
         backend.detect_batch(pictures + pictures[:1], selection, StageTimes())
 
 
+def test_more_geometries_than_are_remembered_are_no_fault(make):
+    single, backend = make(), make(batch=3)
+    selection = choose(single, score_threshold=0.2)
+    sizes = [(40 + index, 50) for index in range(_MAX_SAMPLINGS)]
+    for start in range(0, 2 * len(sizes), 2):
+        pictures = [view(1, sizes[(start + index) % len(sizes)]) for index in range(3)]
+        found = backend.detect_batch([*pictures], selection, StageTimes())
+        fresh = backend.detect_batch([view(2, (300 + start, 50)), *pictures[:2]], selection,
+                                     StageTimes())
+        assert same(found[0], fresh[1]) and same(found[1], fresh[2])
+    assert same(found[0], single.detect(pictures[0], selection, StageTimes()))
+
+
 def test_laps_are_told(make):
     backend, times = make(), StageTimes()
     backend.detect(view(), choose(backend), times)
@@ -206,10 +219,10 @@ def test_a_failed_enqueue_is_told(make, monkeypatch):
         backend.detect(view(), selection, StageTimes())
 
 
-def test_an_engine_that_cannot_be_recorded_runs_without_a_graph(make, monkeypatch):
+def test_an_engine_that_cannot_be_recorded_runs_without_a_graph_and_says_why(make, monkeypatch):
     class NoGraph:
         def __init__(self, stream, work):
-            raise BackendError('could not record a CUDA graph')
+            raise BackendError('could not record a CUDA graph: CUDA_ERROR_STREAM (900)')
     reference = make()
     selection = choose(reference)
     expected = [reference.detect(view(seed), selection, StageTimes()) for seed in (1, 2)]
@@ -217,7 +230,8 @@ def test_an_engine_that_cannot_be_recorded_runs_without_a_graph(make, monkeypatc
     backend = make()
     for seed in (1, 2):
         assert same(backend.detect(view(seed), selection, StageTimes()), expected[seed - 1])
-    assert not backend.graphs and reference.graphs
+    assert len(backend.warnings) == 1 and not reference.warnings
+    assert 'CUDA_ERROR_STREAM (900)' in backend.warnings[0]
 
 
 def test_a_closed_backend_says_so(make):

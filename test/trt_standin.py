@@ -6,6 +6,7 @@ number of its own in every version, and "engines" run in ONNX Runtime. What is r
 what that version refuses.
 """
 
+import importlib.machinery
 import json
 from pathlib import Path
 import types
@@ -153,6 +154,7 @@ class _Module(types.ModuleType):
     def __init__(self, version, dla_cores=0):
         super().__init__('tensorrt')
         self.__version__ = {'8.2': '8.2.1.8', '8.6': '8.6.1'}.get(version, version + '.0')
+        self.__spec__ = importlib.machinery.ModuleSpec('tensorrt', None)
         self._surface = Surface(version)
         self._dla_cores = dla_cores
         self.made = types.SimpleNamespace(configs=[], networks=[], calls=[])

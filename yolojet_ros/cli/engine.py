@@ -69,8 +69,7 @@ def _add_build(commands: argparse._SubParsersAction) -> None:
                         help='let the engine end in EfficientNMS_TRT or in the NMS layer')
     parser.add_argument('--nms-score', type=float, default=0.05, help='its least score (0.05)')
     parser.add_argument('--nms-iou', type=float, default=0.7, help='its IoU threshold (0.7)')
-    parser.add_argument('--plugin', dest='plugins', action='append', default=[], metavar='SO',
-                        help="library of your own TensorRT plugins (repeatable)")
+    _add_plugin(parser)
     parser.add_argument('--verify-images', default='scene', metavar='SOURCE',
                         help='images to verify on: a folder, a bag, or scene (the default)')
     parser.add_argument('--reference', metavar='NPZ', help=(
@@ -131,7 +130,13 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('engine', help='the engine')
+    _add_plugin(parser)
     parser.add_argument('--device', type=int, default=0, help='index of the GPU')
+
+
+def _add_plugin(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--plugin', dest='plugins', action='append', default=[], metavar='SO',
+                        help='library of your own TensorRT plugins, which is run (repeatable)')
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -165,9 +170,14 @@ def _print_plan(plan: dict, as_json: bool) -> None:
         print(f'{name.replace("_", " "):20} {"-" if text in (None, "") else text}')
 
 
+def _opened(arguments: argparse.Namespace):
+    from yolojet_ros.engine import inspection
+    return inspection.opened(arguments.engine, arguments.device, arguments.plugins)
+
+
 def _inspect(arguments: argparse.Namespace) -> int:
-    from yolojet_ros.engine import inspection, layers
-    with inspection.opened(arguments.engine, arguments.device) as engine:
+    from yolojet_ros.engine import layers
+    with _opened(arguments) as engine:
         found = layers.inspect(engine.network)
         memory = engine.network.device_memory
         if arguments.json:
@@ -183,7 +193,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 def _profile(arguments: argparse.Namespace) -> int:
     from yolojet_ros.engine import inspection, layers
-    with inspection.opened(arguments.engine, arguments.device) as engine:
+    with _opened(arguments) as engine:
         times = layers.layer_times(engine.session, arguments.runs)
     print(layers.times_table(times, arguments.top))
     if arguments.json:
@@ -198,7 +208,7 @@ def _profile(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from yolojet_ros.engine import inspection
-    with inspection.opened(arguments.engine, arguments.device) as engine:
+    with _opened(arguments) as engine:
         verdict = inspection.verify_engine(
             engine, arguments.onnx, arguments.images, arguments.count, arguments.reference)
     print(f'{Path(arguments.engine).name} {verdict.sentence()}')
@@ -216,7 +226,7 @@ def _reference(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace) -> int:
     from yolojet_ros.engine import inspection, layers, report
-    with inspection.opened(arguments.engine, arguments.device) as engine:
+    with _opened(arguments) as engine:
         found = layers.inspect(engine.network)
         times = layers.layer_times(engine.session)
         report.write(arguments.out, arguments.engine, engine, found, times)

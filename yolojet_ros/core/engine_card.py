@@ -96,6 +96,31 @@ class EngineCard:
         """Return the shell command that builds this engine again."""
         return 'yolojet ' + ' '.join(shlex.quote(word) for word in self.command)
 
+    def check_model(
+        self, engine: Union[str, Path], onnx: Union[str, Path], onnx_sha256: str,
+    ) -> None:
+        """
+        Compare with the model that the engine is taken for.
+
+        :param engine, onnx: paths of the two files
+        :param onnx_sha256: of the model as it is now
+        :raises UserError: if the engine is another model's, with the command that rebuilds it.
+        """
+        if self.onnx_sha256 != onnx_sha256:
+            raise UserError(
+                f'{Path(engine).name} was not built from {Path(onnx).name} as it is now; build it '
+                f'again with: {self.rebuild_command_for(engine, onnx)}')
+
+    def rebuild_command_for(self, engine: Union[str, Path], onnx: Union[str, Path]) -> str:
+        """Return the shell command that builds this engine again, for files at other places."""
+        words = list(self.command)
+        for option, path in (('--onnx', onnx), ('--out', engine)):
+            if option in words[:-1]:
+                words[words.index(option) + 1] = str(path)
+            else:
+                words += [option, str(path)]
+        return 'yolojet ' + ' '.join(shlex.quote(word) for word in words)
+
     def check(
         self, engine: str, tensorrt: str, gpu: str, compute_capability: Tuple[int, int],
         sha256: str,

@@ -12,7 +12,7 @@ from yolojet_ros.core.errors import UserError
 
 
 @contextmanager
-def atomic_path(path: Union[str, Path]) -> Iterator[Path]:
+def atomic_path(path: Union[str, Path], private: bool = False) -> Iterator[Path]:
     """
     Yield a temporary path beside `path` that is renamed to it on success.
 
@@ -20,6 +20,7 @@ def atomic_path(path: Union[str, Path]) -> Iterator[Path]:
     cv2.VideoWriter choose the format by it. On an exception it is removed and
     whatever was at `path` before stays untouched.
 
+    :param private: let only this user read and write it
     :raises UserError: if the folder is missing or not writable.
     """
     path = Path(path)
@@ -35,10 +36,11 @@ def atomic_path(path: Union[str, Path]) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes the file private; give the result what open() would have given.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        if not private:
+            # mkstemp makes the file private; give the result what open() would have given.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     finally:
         if temporary.exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, Optional, Union
+from typing import Iterator, Optional, Sequence, Union
 
 import numpy as np
 
@@ -36,7 +36,9 @@ class OpenEngine:
 
 
 @contextmanager
-def opened(path: Union[str, Path], device: int = 0) -> Iterator[OpenEngine]:
+def opened(
+    path: Union[str, Path], device: int = 0, plugins: Sequence[str] = (),
+) -> Iterator[OpenEngine]:
     """
     Load an engine as the runtime does, with its device current.
 
@@ -44,7 +46,7 @@ def opened(path: Union[str, Path], device: int = 0) -> Iterator[OpenEngine]:
     """
     path = Path(path)
     try:
-        backend = TensorRTBackend(path, device)
+        backend = TensorRTBackend(path, device, plugins=plugins)
         try:
             with backend.device.current():
                 session = Session(backend.device, backend.network, backend.head)

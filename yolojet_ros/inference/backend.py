@@ -29,12 +29,21 @@ class Backend(ABC):
     description: what runs where, one line for diagnostics
     card: what the model says of itself
     depth: how many frames may be submitted before one must be collected
+    warnings: what the user should know of how it runs, a sentence each; it may grow while it runs
     """
 
     name: str
     description: str
     card: ModelCard
     depth: int = 1
+
+    def __init__(self) -> None:
+        self.warnings: List[str] = []
+
+    def warn(self, text: str) -> None:
+        """Let the user know `text`, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
 
     @abstractmethod
     def submit(self, view: ImageView, selection: Selection, times: StageTimes) -> None:
@@ -69,6 +78,7 @@ class HostBackend(Backend):
     """A backend whose network runs on the CPU, between the NumPy steps of core."""
 
     def __init__(self, card: ModelCard) -> None:
+        super().__init__()
         self.card = card
         self._letterboxer = Letterboxer(card.input_size, np.float16 if card.half else np.float32)
         self._done: Deque[Detections] = deque()

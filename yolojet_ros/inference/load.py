@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Union
+from typing import Sequence, Union
 
+from yolojet_ros.core.engine_card import EngineCard, sha256
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.inference.backend import Backend
 
@@ -15,44 +16,95 @@ ENGINE_SUFFIXES = ('.engine', '.plan', '.trt')
 
 def load_backend(
     model: Union[str, Path], backend: str = 'auto', device: int = 0, depth: int = 1,
+    plugins: Sequence[str] = (),
 ) -> Backend:
     """
     Load `model` on the backend that suits it.
 
     An engine file runs on TensorRT. An ONNX file runs on ONNX Runtime, except
     that an engine of the same name beside it is taken where TensorRT is
-    installed, or demanded.
+    installed, or demanded; by itself only if it was built from this very file
+    and can be used here.
 
     :param model: path of an .onnx or .engine file
     :param backend: 'auto', 'tensorrt' or 'onnxruntime'
     :param device: CUDA device index (TensorRT only)
     :param depth: frames in flight, 1 or 2 (TensorRT only)
+    :param plugins: libraries of the user's own TensorRT plugins (TensorRT only)
     :raises UserError: if the file cannot be used, with what to do about it.
     """
     path = Path(model).expanduser()
+    _check(path, backend)
+
+    def load_engine(engine: Path, warning: str) -> Backend:
+        from yolojet_ros.inference.tensorrt_backend import TensorRTBackend
+        loaded = TensorRTBackend(engine, device=device, depth=depth, plugins=plugins)
+        if warning:
+            loaded.warn(warning)
+        return loaded
+
+    if path.suffix in ENGINE_SUFFIXES:
+        return load_engine(path, _odd_origin(path))
+    engine, obstacle = path.with_suffix('.engine'), ''
+    if backend == 'tensorrt':
+        return load_engine(engine, _check_origin(engine, path))
+    if backend == 'auto' and engine.is_file() and find_spec('tensorrt'):
+        try:
+            return load_engine(engine, _check_origin(engine, path))
+        except UserError as error:
+            obstacle = str(error)
+    from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
+    try:
+        loaded = OnnxRuntimeBackend(path)
+    except UserError as error:
+        raise UserError(f'{error}; and {obstacle}') if obstacle else error
+    if obstacle:
+        loaded.warn(f'{path.name} runs on the CPU, because {obstacle}')
+    return loaded
+
+
+def _check(path: Path, backend: str) -> None:
+    """Refuse a file and a backend that do not fit."""
     if backend not in BACKENDS:
         raise UserError(f'backend is "{backend}"; it must be one of {", ".join(BACKENDS)}')
     if not path.is_file():
         raise UserError(f'no model file at {path}; set "model" to a YOLOv8 .onnx or .engine file')
-    is_engine = path.suffix in ENGINE_SUFFIXES
-    if not is_engine and path.suffix != '.onnx':
+    if path.suffix not in (*ENGINE_SUFFIXES, '.onnx'):
         raise UserError(
             f'{path.name} ends in "{path.suffix}"; a model file ends in .onnx or .engine')
-    if is_engine and backend == 'onnxruntime':
+    if path.suffix in ENGINE_SUFFIXES and backend == 'onnxruntime':
         raise UserError(
             f'{path.name} is a TensorRT engine; ONNX Runtime needs the .onnx file it was '
             'built from')
-    if not is_engine:
-        engine = path.with_suffix('.engine')
-        if backend == 'tensorrt' and not engine.is_file():
-            raise UserError(
-                f'TensorRT needs an engine, and there is no {engine.name} beside {path.name}; '
-                f'run "yolojet engine build --onnx {path} --out {engine}"')
-        if backend == 'tensorrt' or (
-                backend == 'auto' and engine.is_file() and find_spec('tensorrt')):
-            path, is_engine = engine, True
-    if is_engine:
-        from yolojet_ros.inference.tensorrt_backend import TensorRTBackend
-        return TensorRTBackend(path, device=device, depth=depth)
-    from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
-    return OnnxRuntimeBackend(path)
+    engine = path.with_suffix('.engine')
+    if path.suffix == '.onnx' and backend == 'tensorrt' and not engine.is_file():
+        raise UserError(
+            f'TensorRT needs an engine, and there is no {engine.name} beside {path.name}; '
+            f'run "yolojet engine build --onnx {path} --out {engine}"')
+
+
+def _check_origin(engine: Path, onnx: Path) -> str:
+    """
+    Return what is to be said of the origin of an engine that runs in the place of `onnx`.
+
+    :raises UserError: if it was built from another model.
+    """
+    card = EngineCard.load(engine)
+    if card is None:
+        return (f'whether {engine.name} was built from {onnx.name} is not known, because it has '
+                'no .json beside it; "yolojet engine build" writes one')
+    card.check_model(engine, onnx, sha256(onnx))
+    return ''
+
+
+def _odd_origin(engine: Path) -> str:
+    """Return what is to be said if the model that an engine was built from has changed since."""
+    card = EngineCard.load(engine)
+    onnx = engine.parent / Path(card.onnx).name if card is not None else engine
+    if card is None or not onnx.is_file():
+        return ''
+    try:
+        card.check_model(engine, onnx, sha256(onnx))
+    except UserError as error:
+        return str(error)
+    return ''

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from dataclasses import replace
 from pathlib import Path
-from typing import Deque, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Deque, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.engine_card import EngineCard, sha256
@@ -24,6 +24,15 @@ from yolojet_ros.inference.tensorrt_network import (
 
 # Geometries whose graphs are kept; a camera has one, a changed resolution brings another.
 _MAX_RECORDINGS = 8
+_MAX_SAMPLINGS = 4 * _MAX_RECORDINGS
+
+
+class _Planned(NamedTuple):
+    """An image whose encoding the kernel reads, and how its geometry is sampled."""
+
+    view: ImageView
+    key: sampling.Key
+    sampling: Sampling
 
 
 class _Slot:
@@ -44,6 +53,7 @@ class TensorRTBackend(Backend):
     :param depth: 1, or 2 to let the copy of the next frame overlap the network of this one
     :param zero_copy: let the letterbox read host memory instead of a copy; None does so where
         GPU and CPU share their memory
+    :param plugins: libraries of the user's own TensorRT plugins, which run as part of this process
     :raises UserError: if the engine is missing, broken, or built for another machine.
     :raises BackendError: if the GPU has not enough memory, or failed.
     """
@@ -52,8 +62,9 @@ class TensorRTBackend(Backend):
 
     def __init__(
         self, model: Union[str, Path], device: int = 0, depth: int = 1,
-        zero_copy: Optional[bool] = None,
+        zero_copy: Optional[bool] = None, plugins: Sequence[str] = (),
     ) -> None:
+        super().__init__()
         path = Path(model)
         if depth not in (1, 2):
             raise UserError(f'pipeline depth is {depth}; it must be 1 or 2')
@@ -68,16 +79,15 @@ class TensorRTBackend(Backend):
         self._slots: List[_Slot] = []
         self._free: Deque[_Slot] = deque()
         self._busy: Deque[_Slot] = deque()
-        self._samplings: Dict[sampling.Key, Sampling] = {}
+        self._samplings: OrderedDict = OrderedDict()  # Sampling by sampling.Key
         self.network: Optional[Network] = None
-        self.graphs = True
         try:
             if engine_card is not None:
                 engine_card.check(path.name, trt.__version__, self.device.name,
                                   self.device.capability, sha256(path))
             self._mapped = self.device.integrated if zero_copy is None else zero_copy
             with self.device.current():
-                self._load(path, engine_card)
+                self._load(path, engine_card, plugins)
         except BaseException:
             self.close()
             raise
@@ -138,12 +148,20 @@ class TensorRTBackend(Backend):
             pass  # closed before, or the device is lost: nothing is left to free
         self.device.close()
 
-    def _load(self, path: Path, engine_card: Optional[EngineCard]) -> None:
-        load_plugins(engine_card.plugins if engine_card else ())
+    def _load(
+        self, path: Path, engine_card: Optional[EngineCard], plugins: Sequence[str],
+    ) -> None:
+        # A card comes with the engine, from whomever: what it names is not loaded.
+        if engine_card is not None and engine_card.plugins and not plugins:
+            raise UserError(
+                f'{path.name} needs the plugin libraries {", ".join(engine_card.plugins)}; they '
+                'run as part of this process, so name those that you trust: the parameter '
+                '"plugins" of the node, --plugin of the commands')
+        load_plugins(plugins)
         self.network = network = Network(path.read_bytes(), path.name)
         self.head, self.card = read_card(network, engine_card.metadata if engine_card else {})
         self.min_batch, self.max_batch = network.batch_range()
-        binary = kernels.cubin(self.device.capability, path.parent)
+        binary = kernels.cubin(self.device.capability, self.warn)
         functions = Kernels(
             self.device, binary, network.inputs[0].dtype, self.head.dtype)
         for _ in range(self.depth):
@@ -159,24 +177,13 @@ class TensorRTBackend(Backend):
             raise BackendError(
                 f'{len(self._busy)} frames are in flight already; collect one first'
                 if self._slots else 'the engine is closed; load it again')
-        keys = []
-        ready = []
-        for view in views:
-            view_key = sampling.key(view)
-            plan = self._samplings.get(view_key)
-            if plan is None or view.data.size != plan.total_rows * plan.step:
-                view = sampling.for_kernel(view)
-                view_key = sampling.key(view)
-                if view_key not in self._samplings:
-                    self._remember(view_key, Sampling.plan(view, self.card.input_size))
-            keys.append(view_key)
-            ready.append(view)
+        planned = [self._plan(view) for view in views]
         slot = self._free.popleft()
         try:
             with self.device.current():
                 slot.frame.select(selection)
-                recording = self._recording(slot, tuple(keys))
-                slot.frame.start(recording, ready)
+                recording = self._recording(slot, planned)
+                slot.frame.start(recording, [item.view for item in planned])
         except BaseException:
             self._free.append(slot)
             raise
@@ -196,13 +203,26 @@ class TensorRTBackend(Backend):
         slot.times.lap('gpu')
         return found
 
-    def _remember(self, view_key: sampling.Key, plan: Sampling) -> None:
-        if len(self._samplings) >= 4 * _MAX_RECORDINGS:
-            self._samplings.clear()
-        self._samplings[view_key] = plan
+    def _plan(self, view: ImageView) -> _Planned:
+        """Bring the view into a form that the kernel reads, and look up how to sample it."""
+        key = sampling.key(view)
+        plan = self._samplings.get(key)
+        if plan is None or view.data.size != plan.total_rows * plan.step:
+            view = sampling.for_kernel(view)
+            key = sampling.key(view)
+            plan = self._samplings.get(key)
+        if plan is None:
+            plan = Sampling.plan(view, self.card.input_size)
+            while len(self._samplings) >= _MAX_SAMPLINGS:
+                self._samplings.popitem(last=False)
+            self._samplings[key] = plan
+        else:
+            self._samplings.move_to_end(key)
+        return _Planned(view, key, plan)
 
-    def _recording(self, slot: _Slot, keys: Tuple[sampling.Key, ...]) -> Recording:
+    def _recording(self, slot: _Slot, planned: Sequence[_Planned]) -> Recording:
         """Return the recording for these geometries; the first time it is made."""
+        keys = tuple(item.key for item in planned)
         recording = slot.recordings.get(keys)
         if recording is not None:
             slot.recordings.move_to_end(keys)
@@ -210,14 +230,15 @@ class TensorRTBackend(Backend):
         while len(slot.recordings) >= _MAX_RECORDINGS:
             slot.recordings.popitem(last=False)[1].close()
         # An engine of a fixed batch runs whole: the first image fills the places left over.
-        places = keys + keys[:1] * (self.min_batch - len(keys))
-        plans = [self._samplings[place] for place in places]
-        recording = Recording(self.device, plans, self._mapped)
+        places = [*planned, *planned[:1] * (self.min_batch - len(planned))]
+        recording = Recording(self.device, [item.sampling for item in places], self._mapped)
         try:
-            self.graphs = slot.frame.record(recording) and self.graphs
+            obstacle = slot.frame.record(recording)
         except BaseException:
             recording.close()
             raise
+        if obstacle is not None:
+            self.warn(f'every frame is launched step by step, which takes longer: {obstacle}')
         slot.recordings[keys] = recording
         return recording
 

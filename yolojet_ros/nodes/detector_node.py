@@ -76,6 +76,7 @@ class DetectorNode(LifecycleNode):
         self._used: Optional[DetectorParameters] = None  # by the frame in work
         self._warps = WarpBuffer()
         self._logged: Dict[str, float] = {}
+        self._warnings_logged = 0  # of the backend's
         self._active = False
         self._failure: Optional[str] = None
         detector_parameters.declare(self)
@@ -136,7 +137,7 @@ class DetectorNode(LifecycleNode):
 
             def load() -> Pipeline:
                 backend = load_backend(
-                    used.model, used.backend, used.device, used.pipeline_depth)
+                    used.model, used.backend, used.device, used.pipeline_depth, used.plugins)
                 try:
                     return Pipeline(
                         backend, used.filters, self._tracker if used.tracking else None,
@@ -168,6 +169,7 @@ class DetectorNode(LifecycleNode):
         self.get_logger().info(
             f'loaded {card.source}: {len(card.names)} classes, input '
             f'{card.input_size[0]}x{card.input_size[1]}, {self._pipeline.backend.description}')
+        self._log_backend_warnings()
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -230,6 +232,7 @@ class DetectorNode(LifecycleNode):
         if self._worker:
             self._worker.stop()
         self._worker = self._pipeline = self._writer = self._tracker = None
+        self._warnings_logged = 0
         for publisher in self._info_publishers:
             self.destroy_publisher(publisher)
         self._info_publishers = []
@@ -328,6 +331,14 @@ class DetectorNode(LifecycleNode):
             self._logged[key] = now
             self.get_logger().warning(text)
 
+    def _log_backend_warnings(self) -> None:
+        """Log what the backend has to say since the last time; it may come with a frame."""
+        if self._pipeline:
+            warnings = self._pipeline.backend.warnings
+            for text in warnings[self._warnings_logged:]:
+                self.get_logger().warning(text)
+            self._warnings_logged = len(warnings)
+
     def _info_header(self) -> Header:
         return Header(stamp=self.get_clock().now().to_msg())
 
@@ -338,6 +349,7 @@ class DetectorNode(LifecycleNode):
 
     def _publish_diagnostics(self) -> None:
         level, text, values = self._statistics.report(self._active)
+        self._log_backend_warnings()
         if self._failure:
             level, text = DiagnosticStatus.ERROR, self._failure
         pipeline = self._pipeline
@@ -351,6 +363,11 @@ class DetectorNode(LifecycleNode):
                 KeyValue(key='backend', value=pipeline.backend.name),
                 KeyValue(key='tracks', value=str(self._tracks)),
             ]
+            warnings = '; '.join(pipeline.backend.warnings)
+            if warnings:
+                values.append(KeyValue(key='backend_warnings', value=warnings))
+                if level == DiagnosticStatus.OK:
+                    level, text = DiagnosticStatus.WARN, warnings
         status = DiagnosticStatus(
             level=level, name=f'{self.get_fully_qualified_name()}: detector', message=text,
             hardware_id=hardware, values=values)

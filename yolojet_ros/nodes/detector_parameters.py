@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Sequence
+from typing import Any, Dict, Mapping, Sequence, Tuple
 
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -16,7 +16,7 @@ from yolojet_ros.tracking import TrackerParams
 from yolojet_ros.tracking.camera_motion import MODES
 
 # While the node is configured these are read-only.
-FIXED = ('model', 'backend', 'device', 'transport', 'pipeline_depth')
+FIXED = ('model', 'backend', 'device', 'transport', 'pipeline_depth', 'plugins')
 _TRACKER_PREFIX = 'tracker.'
 _CHOICES = {
     'backend': BACKENDS,
@@ -34,6 +34,7 @@ class DetectorParameters:
     device: int
     transport: str
     pipeline_depth: int
+    plugins: Tuple[str, ...]
     tracking: bool
     camera_motion: str
     appearance: bool
@@ -55,6 +56,7 @@ class DetectorParameters:
             values['camera_motion'] = 'off'
         _check_choices(values)
         own = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+        own['plugins'] = parameters.parse_names('plugins', values['plugins'])
         return cls(
             filters=parameters.read_dataclass(FilterParams, values),
             tracker=parameters.read_dataclass(TrackerParams, values, _TRACKER_PREFIX), **own)
@@ -80,6 +82,8 @@ def declare(node: Node) -> None:
     fixed('transport', 'raw', 'Whether to subscribe image_raw or image_raw/compressed.')
     fixed('pipeline_depth', 1, 'Images on the GPU at once. 2 raises throughput and adds up to '
           'one frame of latency.', 1, 2)
+    fixed('plugins', (), "Libraries (.so) of your own TensorRT plugins. They run as part of this "
+          'process; an engine cannot name them itself.')
     parameters.declare(
         node, 'autostart', False, 'Configure and activate without a lifecycle manager.',
         read_only=True)

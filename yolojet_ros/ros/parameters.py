@@ -67,10 +67,23 @@ def parse_list(value: Any) -> List[Any]:
     return [] if entries in ([''], [None]) else entries
 
 
+def parse_names(name: str, value: Any) -> Tuple[str, ...]:
+    """
+    Return the entries of a list of strings.
+
+    :raises UserError: if an entry is none.
+    """
+    return _strings(name, parse_list(value), 'names')
+
+
 def _class_names(name: str, entries: Sequence[Any]) -> Tuple[str, ...]:
+    return _strings(name, entries, 'class names')
+
+
+def _strings(name: str, entries: Sequence[Any], what: str) -> Tuple[str, ...]:
     for entry in entries:
         if not isinstance(entry, str):
-            raise UserError(f'{name} holds {entry!r}; it must be a list of class names')
+            raise UserError(f'{name} holds {entry!r}; it must be a list of {what}')
     return tuple(entries)
 
 

@@ -156,9 +156,9 @@ class Frame:
         self.device.copy_in(self.selection_buffer, self._host_selection.array, self.stream)
         self._selection = selection
 
-    def record(self, recording: Recording) -> bool:
+    def record(self, recording: Recording) -> Optional[str]:
         """
-        Record the frame's work as a CUDA graph; False if this engine cannot be recorded.
+        Record the frame's work as a CUDA graph; return why it cannot be, or None.
 
         It runs once first, because TensorRT prepares itself in the first run of a shape.
         """
@@ -167,10 +167,10 @@ class Frame:
         self.stream.synchronize()
         try:
             recording.graph = Graph(self.stream.handle, lambda: self.enqueue(recording))
-        except BackendError:
+        except BackendError as error:
             # Engines with data-dependent shapes synchronize inside: they run without a graph.
-            return False
-        return True
+            return str(error)
+        return None
 
     def start(self, recording: Recording, views: Sequence[ImageView]) -> None:
         """Take the bytes of the images and enqueue all work on them."""

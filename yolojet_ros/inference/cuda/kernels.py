@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+from functools import partial
 import hashlib
 import os
 from pathlib import Path
 import shutil
 import subprocess
 import tempfile
-from typing import List, Optional, Tuple
+from typing import Callable, Iterator, List, Optional, Tuple
 
 import numpy as np
 
+from yolojet_ros.core import private_cache
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.core.files import atomic_path
 from yolojet_ros.core.filters import MAX_BOXES, MAX_ROI_POINTS, Selection
 
 FOLDER = Path(__file__).parent
@@ -63,50 +64,68 @@ def source() -> str:
     return '\n'.join((FOLDER / name).read_text(encoding='utf-8') for name in SOURCES)
 
 
-def cache_path(folder: Path, capability: Tuple[int, int]) -> Path:
-    """Return where the binary of these kernels for this architecture is kept."""
+def cache_name(capability: Tuple[int, int]) -> str:
+    """Return the name under which the binary of these kernels for this architecture is kept."""
     text = source() + repr((NVCC_OPTIONS, NVRTC_OPTIONS))
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return folder / f'yolojet_kernels_sm{capability[0]}{capability[1]}_{digest}.cubin'
+    return f'yolojet_kernels_sm{capability[0]}{capability[1]}_{digest}.cubin'
 
 
-def cubin(capability: Tuple[int, int], folder: Optional[Path] = None) -> bytes:
+def cubin(
+    capability: Tuple[int, int], warn: Callable[[str], None] = lambda text: None,
+) -> bytes:
     """
     Return the kernels as a binary for one architecture, compiled on the first call.
 
+    It is kept in the user's own cache, never beside an engine: who gives away a folder with a
+    model would decide what runs on the GPU.
+
     :param capability: compute capability, e.g. (5, 3) on Jetson Nano
-    :param folder: where to cache it; None or a read-only folder uses the user's cache
+    :param warn: told if the binary cannot be kept
     :raises UserError: if there is no compiler, or it refuses the source.
     """
-    home = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'yolojet'
-    folders = [home] if folder is None else [folder, home]
-    for candidate in folders:
-        path = cache_path(candidate, capability)
-        if path.is_file():
-            return path.read_bytes()
+    name = cache_name(capability)
+    binary = private_cache.read(name)
+    if binary is not None:
+        return binary
     binary = compile_source(capability)
-    for candidate in folders:
-        try:
-            with atomic_path(cache_path(candidate, capability)) as temporary:
-                temporary.write_bytes(binary)
-            break
-        except UserError:
-            continue  # not writable: without a cache it is compiled again next time
+    try:
+        private_cache.write(name, binary)
+    except (OSError, UserError) as error:
+        warn(f'the GPU kernels are compiled at every start, because they cannot be kept: {error}')
     return binary
 
 
 def compile_source(capability: Tuple[int, int]) -> bytes:
-    """Compile with nvcc, or with NVRTC where there is no nvcc."""
-    nvcc = find_nvcc()
-    if nvcc is not None:
-        return _nvcc(nvcc, capability)
-    nvrtc = _load_nvrtc()
-    if nvrtc is not None:
-        return _nvrtc(nvrtc, capability)
+    """
+    Compile with nvcc, or with NVRTC where there is none or it refuses.
+
+    :raises UserError: with the reason of each compiler that was found.
+    """
+    refusals: List[str] = []
+    for compiler in _compilers():
+        try:
+            return compiler(capability)
+        except UserError as error:
+            refusals.append(str(error))
+    architecture = f'sm_{capability[0]}{capability[1]}'
+    if refusals:
+        raise UserError(
+            f'the GPU kernels cannot be compiled for {architecture}: {"; ".join(refusals)}; '
+            'install a CUDA toolkit that knows this GPU and set CUDA_HOME')
     raise UserError(
         'the GPU kernels must be compiled once, but neither nvcc nor NVRTC was found; install '
-        'the CUDA toolkit (on Jetson: sudo apt install cuda-nvcc-*), set CUDA_HOME, or copy '
-        f'{cache_path(Path(), capability)} from a machine that has it beside the engine')
+        'the CUDA toolkit (on Jetson: sudo apt install cuda-nvcc-*), set CUDA_HOME, or copy the '
+        f'file from a machine that has it: install -Dm600 {cache_name(capability)} -t '
+        f'{private_cache.folder()}')
+
+
+def _compilers() -> Iterator[Callable[[Tuple[int, int]], bytes]]:
+    nvcc = find_nvcc()
+    if nvcc is not None:
+        yield partial(_nvcc, nvcc)
+    for library in nvrtc_libraries():
+        yield partial(_nvrtc, library)
 
 
 def find_nvcc() -> Optional[str]:
@@ -124,23 +143,24 @@ def _nvcc(nvcc: str, capability: Tuple[int, int]) -> bytes:
         command: List[str] = [
             nvcc, '-cubin', f'-arch=sm_{capability[0]}{capability[1]}', *NVCC_OPTIONS,
             '-o', str(binary), str(text)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        try:
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        except OSError as error:
+            raise UserError(f'{nvcc} cannot be started ({error.strerror})') from error
         if done.returncode:
-            raise UserError(
-                f'{nvcc} cannot compile the GPU kernels for sm_{capability[0]}{capability[1]}: '
-                + done.stdout.decode(errors='replace').strip()[-600:])
+            raise UserError(f'{nvcc}: {_last_words(done.stdout)}')
         return binary.read_bytes()
 
 
-def _load_nvrtc() -> Optional[ctypes.CDLL]:
+def nvrtc_libraries() -> Iterator[ctypes.CDLL]:
+    """Yield every NVRTC that can be loaded, the system's own first."""
     names = [ctypes.util.find_library('nvrtc')]
     names += [f'libnvrtc.so{suffix}' for suffix in ('', '.13', '.12', '.11.2', '.10.2')]
-    for name in filter(None, names):
+    for name in dict.fromkeys(filter(None, names)):
         try:
-            return ctypes.CDLL(name)
+            yield ctypes.CDLL(name)
         except OSError:
             continue
-    return None
 
 
 def _nvrtc(library: ctypes.CDLL, capability: Tuple[int, int]) -> bytes:
@@ -160,7 +180,10 @@ def _nvrtc(library: ctypes.CDLL, capability: Tuple[int, int]) -> bytes:
     getattr(library, f'nvrtcGet{what}')(program, buffer)
     library.nvrtcDestroyProgram(ctypes.byref(program))
     if status:
-        raise UserError(
-            f'NVRTC cannot compile the GPU kernels for {target}: '
-            + buffer.value.decode(errors='replace').strip()[-600:])
+        raise UserError(f'NVRTC: {_last_words(buffer.value)}')
     return buffer.raw
+
+
+def _last_words(output: bytes) -> str:
+    """Return the end of a compiler's output as one line."""
+    return ' '.join(output.decode(errors='replace').split())[-600:]
