@@ -79,6 +79,11 @@ def lift_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
     return result
 
 
+def _is_scale(name: str, reader) -> bool:
+    return (reader.op_type in ('QuantizeLinear', 'DequantizeLinear')
+            and name == reader.input[1])
+
+
 class _Converter:
     """
     Types everything FP16 but the nodes to keep, which nothing else may depend on.
@@ -147,7 +152,7 @@ class _Converter:
         if name not in self._halved:
             limit = np.finfo(np.float16).max
             values = np.clip(numpy_helper.to_array(self._constants[name]), -limit, limit)
-            if reader.op_type in ('QuantizeLinear', 'DequantizeLinear'):
+            if _is_scale(name, reader):
                 # The scale of something that is all but zero must not become zero.
                 values = np.maximum(values, _SMALLEST)
             self._halved[name] = f'{name}_fp16'
