@@ -7,6 +7,7 @@ import conv_model
 import cuda_on_host
 import host_device
 import numpy as np
+import onnx
 import pytest
 import trt_standin
 from yolojet_ros.core.engine_card import EngineCard
@@ -15,7 +16,7 @@ from yolojet_ros.core.filters import FilterParams
 from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.model_card import HeadLayout, ModelCard
 from yolojet_ros.core.stage_times import StageTimes
-from yolojet_ros.engine import layers, plan, verify, workflow
+from yolojet_ros.engine import inspection, layers, plan, verify, workflow
 from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
 from yolojet_ros.inference.tensorrt_backend import TensorRTBackend
 from yolojet_ros.model.calibration_images import network_inputs
@@ -214,18 +215,105 @@ def test_best_falls_back_to_fp16_with_a_warning(use, models, tmp_path):
     assert card.precision == 'int8' and not warnings
 
 
-def test_dynamic_batch_gets_a_profile(use, tmp_path):
-    trt = use('8.5')
-    onnx = conv_model.write(tmp_path, 'float', batch='batch')
-    card, _ = build(tmp_path, onnx, precision='fp16', batch=4)
-    assert trt.made.configs[-1]._shapes == {'images': (4, 3, 64, 96)}
-    assert card.batch == 4
+@pytest.mark.parametrize('version', trt_standin.VERSIONS)
+def test_a_dynamic_batch_is_built_fixed_and_two_frames_run_at_once(version, use, tmp_path):
+    trt = use(version)
+    kind = 'half' if version in TYPED_ONLY else 'float'
+    onnx = conv_model.write(tmp_path, kind, batch='batch')
+    card, _ = build(tmp_path, onnx, precision='fp16', batch=2)
+    assert trt.made.configs[-1]._profiles == [] and card.batch == 2
+    run_both_slots(tmp_path / 'e.engine', onnx)
+
+
+def run_both_slots(engine, onnx):
+    """Run an engine with two frames in flight, and compare them with ONNX Runtime."""
+    rng = np.random.default_rng(1)
+    views = [ImageView.from_bgr(rng.integers(0, 256, (70, 110, 3), dtype=np.uint8) // shade)
+             for shade in (1, 3)]
+    expected = OnnxRuntimeBackend(onnx)
+    backend = TensorRTBackend(engine, depth=2)
+    try:
+        selection = FilterParams().resolve(expected.card.names)
+        for _ in range(2):
+            for view in views:
+                backend.submit(view, selection, StageTimes())
+            for view in views:
+                check(backend.collect(), expected.detect(view, selection, StageTimes()))
+    finally:
+        backend.close()
+
+
+def foreign(tmp_path, profiles, **options):
+    """Write an engine of a dynamic batch that another tool built."""
+    path = tmp_path / 'foreign.engine'
+    model = onnx.load(conv_model.write(tmp_path, 'float', batch='batch'))
+    path.write_bytes(trt_standin.engine(model, profiles, **options))
+    return path
+
+
+@pytest.mark.parametrize('version', trt_standin.VERSIONS)
+@pytest.mark.parametrize('profiles, sharing', [
+    ([(1, 1, 2)], False), ([(1, 1, 2)], True), ([(1, 1, 2), (1, 1, 2)], False),
+    ([(1, 1, 2), (4, 4, 8), (1, 1, 2)], False), ([(1, 1, 2), (4, 4, 8)], False)])
+def test_foreign_engines_get_a_profile_for_each_slot_or_are_refused_at_once(
+        version, profiles, sharing, use, tmp_path):
+    use(version)
+    path = foreign(tmp_path, profiles, sharing=sharing)
+    model = str(tmp_path / 'float.onnx')
+    enough = profiles.count((1, 1, 2)) > 1 or version.startswith('1') or (
+        sharing and version == '8.6')
+    if enough:
+        run_both_slots(path, model)
+    else:
+        with pytest.raises(UserError, match='pipeline_depth to 1.*yolojet engine build'):
+            TensorRTBackend(path, depth=2)
+    backend = TensorRTBackend(path)
+    selection = FilterParams().resolve(backend.card.names)
+    assert backend.card.batch == 2
+    assert len(backend.detect_batch(
+        [ImageView.from_bgr(np.zeros((70, 110, 3), np.uint8))] * 2, selection, StageTimes())) == 2
+    backend.close()
+    with inspection.opened(path) as opened:
+        assert opened.session.run_all(np.zeros((3, 3, 64, 96), np.float32)).shape[0] == 3
+
+
+def test_a_fixed_batch_is_built_as_it_is(use, tmp_path):
+    use('8.5')
     with pytest.raises(UserError, match='fixed batch of 1'):
         build(tmp_path, conv_model.write(tmp_path, 'float'), precision='fp16', batch=2)
 
 
+@pytest.mark.parametrize('version', ['8.2', '8.6', '11.4'])
+@pytest.mark.parametrize('batch, shape', [
+    (1, [1, 'rows', 6]), (1, ['rows', 6]), ('batch', ['batch', 'rows', 6])])
+def test_an_output_whose_size_depends_on_the_image_is_refused(
+        version, batch, shape, use, tmp_path):
+    use(version)
+    model = onnx.load(conv_model.write(tmp_path, 'float', batch=batch))
+    del model.graph.output[:]
+    model.graph.output.append(onnx.helper.make_tensor_value_info(
+        'output0', onnx.TensorProto.FLOAT, shape))
+    path = tmp_path / 'foreign.engine'
+    path.write_bytes(trt_standin.engine(model, [(1, 1, 2)] if batch != 1 else []))
+    with pytest.raises(UserError, match=r'output0 of shape .*-1.*fixed') as error:
+        TensorRTBackend(path)
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('version', ['8.2', '11.4'])
+def test_an_input_of_dynamic_size_is_refused(version, use, tmp_path):
+    use(version)
+    model = conv_model.build('batch')
+    for dim in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.Clear()
+        dim.dim_param = 'size'
+    path = tmp_path / 'foreign.engine'
+    path.write_bytes(trt_standin.engine(model, [(1, 1, 2)]))
+    with pytest.raises(UserError, match=r'images of shape \[-1, 3, -1, -1\]'):
+        TensorRTBackend(path)
+
+
 def test_parser_errors_are_all_told(use, tmp_path, models):
-    import onnx
     use('10.3')
     model = onnx.load(models['float'])
     for index in range(2):

@@ -10,6 +10,7 @@ import importlib.machinery
 import json
 from pathlib import Path
 import types
+import weakref
 
 import numpy as np
 import onnx
@@ -239,11 +240,7 @@ class _Builder(_Strict):
                 batches += 1
             config._calibrator.write_calibration_cache(b'histograms')
             self._trt.made.calls.append(('calibrated', batches))
-        model = network._model
-        for entry, shape in config._shapes.items():
-            for value in (*model.graph.input, *model.graph.output):
-                value.type.tensor_type.shape.dim[0].dim_value = shape[0]
-        return model.SerializeToString()
+        return engine(network._model, config._profiles)
 
     def _problem(self, network, config, flags):
         if network._typed and flags & {'FP16', 'INT8', 'OBEY_PRECISION_CONSTRAINTS'}:
@@ -258,6 +255,8 @@ class _Builder(_Strict):
             return 'a layer cannot run on DLA and GPU_FALLBACK is not set'
         if config._workspace is None:
             return 'no workspace'
+        if min(_shape(network._model.graph.input[0])) < 0 and not config._profiles:
+            return 'a dynamic input needs an optimization profile'
         return None
 
 
@@ -267,7 +266,7 @@ class _Config(_Strict):
     def __init__(self):
         for name, value in (
                 ('_flags', []), ('_workspace', None), ('_calibrator', None), ('_device', 'GPU'),
-                ('_monitor', None), ('_shapes', {}), ('_cache', None), ('_level', None),
+                ('_monitor', None), ('_profiles', []), ('_cache', None), ('_level', None),
                 ('_core', None), ('_verbosity', None), ('_sources', None),
                 ('_calibration_profile', None)):
             object.__setattr__(self, name, value)
@@ -281,7 +280,8 @@ class _Config(_Strict):
         object.__setattr__(self, '_workspace', size)
 
     def add_optimization_profile(self, profile):
-        self._shapes.update(profile._shapes)
+        self._profiles.append([[shape[0] for shape in shapes]
+                               for shapes in profile._shapes.values()][0])
 
     def set_calibration_profile(self, profile):
         object.__setattr__(self, '_calibration_profile', profile)
@@ -320,7 +320,30 @@ class _Profile(_Strict):
 
     def set_shape(self, name, least, best, most):
         assert tuple(least) <= tuple(best) <= tuple(most)
-        self._shapes[name] = tuple(most)
+        self._shapes[name] = tuple(least), tuple(best), tuple(most)
+
+
+class _Tensor(_Strict):
+    """An input or output; a new shape of the input reaches the outputs."""
+
+    def __init__(self, model, value):
+        object.__setattr__(self, '_model', model)
+        object.__setattr__(self, '_value', value)
+
+    name = property(lambda self: self._value.name)
+
+    @property
+    def shape(self):
+        return tuple(_shape(self._value))
+
+    @shape.setter
+    def shape(self, shape):
+        assert self._value in self._model.graph.input
+        assert all(old in (-1, new) for old, new in zip(self.shape, shape))
+        dynamic = [value for value in (*self._model.graph.input, *self._model.graph.output)
+                   if _shape(value)[0] < 0]
+        for value in dynamic:
+            value.type.tensor_type.shape.dim[0].dim_value = shape[0]
 
 
 class _NetworkDefinition(_Strict):
@@ -345,13 +368,10 @@ class _NetworkDefinition(_Strict):
             self._layers.append(_new(self._trt, 'ILayer', kind))
 
     def get_input(self, index):
-        value = self._model.graph.input[index]
-        tensor = _Any(tuple(_shape(value)))
-        tensor.name = value.name
-        return tensor
+        return _new(self._trt, 'ITensor', self._model, self._model.graph.input[index])
 
     def get_output(self, index):
-        return _Any(tuple(_shape(self._model.graph.output[index])))
+        return _new(self._trt, 'ITensor', self._model, self._model.graph.output[index])
 
     num_layers = property(lambda self: len(self._layers))
 
@@ -362,7 +382,7 @@ class _NetworkDefinition(_Strict):
         self._outputs.append(tensor.name)
 
     def unmark_output(self, tensor):
-        pass
+        assert min(tensor.shape) > 0
 
 
 _LAYERS = {
@@ -450,16 +470,39 @@ class _Runtime(_Strict):
         except Exception:
             self._logger.log(self._trt.ILogger.ERROR, 'Magic tag does not match')
             return None
-        return _new(self._trt, 'ICudaEngine', model)
+        return _new(self._trt, 'ICudaEngine', model, self._logger)
+
+
+def engine(model, profiles=(), sharing=False):
+    """
+    Return a serialized engine.
+
+    :param profiles: [least, best, most] images of each optimization profile of a dynamic batch
+    :param sharing: let contexts share a profile, where the version has this as a preview
+    """
+    model = onnx.load_from_string(model.SerializeToString())
+    for key, value in (('profiles', [list(profile) for profile in profiles]),
+                       ('sharing', sharing)):
+        model.metadata_props.add(key=key, value=json.dumps(value))
+    return model.SerializeToString()
 
 
 class _Engine(_Strict):
-    def __init__(self, model):
+    def __init__(self, model, logger):
+        object.__setattr__(self, '_logger', logger)
         object.__setattr__(self, '_session', onnxruntime.InferenceSession(
             model.SerializeToString(), providers=['CPUExecutionProvider']))
         object.__setattr__(self, '_io', [
             (value, is_input) for values, is_input in (
                 (model.graph.input, True), (model.graph.output, False)) for value in values])
+        stored = {item.key: json.loads(item.value) for item in model.metadata_props
+                  if item.key in ('profiles', 'sharing')}
+        object.__setattr__(self, '_profiles', stored.get('profiles', []))
+        # From TensorRT 10 on contexts share their profiles; 8.6 does so where it was asked to.
+        object.__setattr__(self, '_sharing', self._trt._surface.version.startswith('1') or (
+            self._trt._surface.has('PreviewFeature', 'PROFILE_SHARING_0806')
+            and stored.get('sharing', False)))
+        object.__setattr__(self, '_contexts', weakref.WeakSet())
 
     def _dtype(self, index):
         kind = self._io[index][0].type.tensor_type.elem_type
@@ -471,7 +514,8 @@ class _Engine(_Strict):
     device_memory_size = property(lambda self: 1 << 20)
     device_memory_size_v2 = property(lambda self: 1 << 20)
     num_io_tensors = property(lambda self: len(self._io))
-    num_bindings = property(lambda self: len(self._io))
+    num_bindings = property(lambda self: len(self._io) * self.num_optimization_profiles)
+    num_optimization_profiles = property(lambda self: max(len(self._profiles), 1))
 
     def get_tensor_name(self, index):
         return self._io[index][0].name
@@ -483,27 +527,39 @@ class _Engine(_Strict):
     def get_tensor_dtype(self, name):
         return self._dtype(self._index(name))
 
+    def _shape_of(self, index):
+        return tuple(_shape(self._io[index % len(self._io)][0]))
+
+    def _profile_shape(self, index, profile):
+        shape = self._shape_of(index)
+        if shape[0] > 0:
+            return [shape] * 3
+        return [(batch, *shape[1:]) for batch in self._profiles[profile]]
+
     def get_tensor_shape(self, name):
-        return tuple(_shape(self._io[self._index(name)][0]))
+        return self._shape_of(self._index(name))
 
     def get_tensor_profile_shape(self, name, profile):
-        shape = self.get_tensor_shape(name)
-        return [(1, *shape[1:]), (2, *shape[1:]), (4, *shape[1:])]
+        return self._profile_shape(self._index(name), profile)
 
-    get_binding_name = get_tensor_name
+    # Before 8.5 every profile has bindings of its own, one after the other.
+
+    def get_binding_name(self, index):
+        profile, index = divmod(index, len(self._io))
+        return self._io[index][0].name + (f' [profile {profile}]' if profile else '')
 
     def get_profile_shape(self, profile, index):
-        shape = tuple(_shape(self._io[index][0]))
-        return [(1, *shape[1:]), (2, *shape[1:]), (4, *shape[1:])]
+        assert index // len(self._io) == profile
+        return self._profile_shape(index, profile)
 
     def binding_is_input(self, index):
-        return self._io[index][1]
+        return self._io[index % len(self._io)][1]
 
     def get_binding_dtype(self, index):
-        return self._dtype(index)
+        return self._dtype(index % len(self._io))
 
     def get_binding_shape(self, index):
-        return tuple(_shape(self._io[index][0]))
+        return self._shape_of(index)
 
     def create_execution_context(self):
         return _new(self._trt, 'IExecutionContext', self)
@@ -524,28 +580,72 @@ class _Inspector(_Strict):
 class _Context(_Strict):
     def __init__(self, engine):
         for name, value in (('_engine', engine), ('_addresses', {}), ('_shapes', {}),
-                            ('_profiler', None)):
+                            ('_profiler', None), ('_profile', -1)):
             object.__setattr__(self, name, value)
+        self._take(0)
+        engine._contexts.add(self)
 
     profiler = _stored('_profiler')
+    active_optimization_profile = property(lambda self: self._profile)
+
+    def _take(self, profile):
+        engine = self._engine
+        taken = {context._profile for context in engine._contexts if context is not self}
+        if profile >= engine.num_optimization_profiles or (
+                profile in taken and not engine._sharing):
+            return False
+        object.__setattr__(self, '_profile', profile)
+        return True
+
+    def _refuse(self, text):
+        self._engine._logger.log(self._trt.ILogger.ERROR, text)
+        return False
+
+    def set_optimization_profile_async(self, profile, stream):
+        assert stream is not None
+        return self._take(profile) or self._refuse(f'profile {profile} is in use')
+
+    def _set_shape(self, index, shape):
+        if min(self._engine._shape_of(index)) < 0:
+            if self._profile < 0:
+                return self._refuse('no optimization profile is set')
+            least, _, most = self._engine._profiles[self._profile]
+            if not least <= shape[0] <= most:
+                return self._refuse('the shape is outside of the profile')
+        self._shapes[self._engine._io[index][0].name] = tuple(shape)
+        return True
 
     def set_input_shape(self, name, shape):
-        self._shapes[name] = tuple(shape)
-        return True
+        return self._set_shape(self._engine._index(name), shape)
 
     def set_tensor_address(self, name, pointer):
         self._addresses[name] = pointer
         return True
 
     def set_binding_shape(self, index, shape):
-        return self.set_input_shape(self._engine._io[index][0].name, shape)
+        profile, index = divmod(index, len(self._engine._io))
+        assert profile == max(self._profile, 0)
+        return self._set_shape(index, shape)
+
+    def _shape_of(self, index):
+        shape = self._engine._shape_of(index)
+        batch = [given[0] for given in self._shapes.values()]
+        return (batch[0], *shape[1:]) if shape[0] < 0 and batch else shape
+
+    def get_tensor_shape(self, name):
+        return self._shape_of(self._engine._index(name))
+
+    def get_binding_shape(self, index):
+        return self._shape_of(index)
 
     def execute_async_v3(self, stream):
         return self._run()
 
     def execute_async_v2(self, bindings, stream):
-        for index, pointer in enumerate(bindings):
-            self._addresses[self._engine._io[index][0].name] = pointer
+        assert len(bindings) == self._engine.num_bindings
+        count, first = len(self._engine._io), max(self._profile, 0) * len(self._engine._io)
+        for (value, _), pointer in zip(self._engine._io, bindings[first:first + count]):
+            self._addresses[value.name] = pointer
         return self._run()
 
     def _run(self):
@@ -554,6 +654,8 @@ class _Context(_Strict):
         for value, is_input in self._engine._io:
             if is_input:
                 shape = self._shapes.get(value.name) or _shape(value)
+                if min(shape) < 0:
+                    return self._refuse('the shape of an input is not set')
                 feeds[value.name] = _memory(self._addresses[value.name], shape, value)
         for (value, _), result in zip(
                 [io for io in self._engine._io if not io[1]],
@@ -581,7 +683,7 @@ _CLASSES = {
     'IProfiler': _Callback, 'Builder': _Builder, 'OnnxParser': _Parser, 'Runtime': _Runtime,
     'PluginField': _Plain, 'PluginFieldCollection': _Plain}
 _PRIVATE = {
-    'IBuilderConfig': _Config, 'INetworkDefinition': _NetworkDefinition,
+    'IBuilderConfig': _Config, 'ITensor': _Tensor, 'INetworkDefinition': _NetworkDefinition,
     'IOptimizationProfile': _Profile, 'ParserError': _ParserError, 'ILayer': _Layer,
     'IPluginRegistry': _Registry, 'ICudaEngine': _Engine, 'IExecutionContext': _Context,
     'EngineInspector': _Inspector}

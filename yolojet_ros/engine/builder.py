@@ -65,12 +65,12 @@ def build(
     network = builder.create_network(_mask(trt.NetworkDefinitionCreationFlag, network_flags(
         not typed, weak, lambda name: hasattr(trt.NetworkDefinitionCreationFlag, name))))
     _parse(trt, network, logger, plan.options.onnx)
+    _fix_batch(network, plan)
     constants: List = []
     if plan.options.nms != 'none':
         # The network refers to these arrays until it is built.
         constants = nms_tail.append(trt, network, plan.options)
     config = builder.create_builder_config()
-    _set_shapes(builder, config, network, plan, calibrator)
     for name in builder_flags(plan, precision, not typed,
                               lambda name: hasattr(trt.BuilderFlag, name)):
         config.set_flag(getattr(trt.BuilderFlag, name))
@@ -170,8 +170,13 @@ def _parse(trt, network, logger, onnx: str) -> None:
         + '; export it again with an older --opset, or build with a newer TensorRT')
 
 
-def _set_shapes(builder, config, network, plan: BuildPlan, calibrator) -> None:
-    """Fix the batch: dynamic inputs get one profile, others must have the batch already."""
+def _fix_batch(network, plan: BuildPlan) -> None:
+    """
+    Give a dynamic batch its size; others must have it already.
+
+    One size needs no optimization profile, which before TensorRT 10 only one frame in flight can
+    use.
+    """
     image = network.get_input(0)
     shape = tuple(image.shape)
     if shape[0] > 0:
@@ -184,12 +189,7 @@ def _set_shapes(builder, config, network, plan: BuildPlan, calibrator) -> None:
         raise UserError(
             f'{plan.options.onnx} takes an input of dynamic size {list(shape)}; export it with '
             'a fixed height and width')
-    fixed = (plan.batch, *shape[1:])
-    profile = builder.create_optimization_profile()
-    profile.set_shape(image.name, fixed, fixed, fixed)
-    config.add_optimization_profile(profile)
-    if calibrator is not None:
-        config.set_calibration_profile(profile)
+    image.shape = (plan.batch, *shape[1:])
 
 
 def _configure(trt, builder, config, plan: BuildPlan, warn: Report) -> None:

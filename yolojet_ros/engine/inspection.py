@@ -49,6 +49,7 @@ def opened(
         backend = TensorRTBackend(path, device, plugins=plugins)
         try:
             with backend.device.current():
+                backend.free_slots()  # an engine may allow only one context at once
                 session = Session(backend.device, backend.network, backend.head)
                 try:
                     yield OpenEngine(path, EngineCard.load(path), backend, session)

@@ -132,21 +132,25 @@ class TensorRTBackend(Backend):
         return slot.frame, next(reversed(slot.recordings.values()))
 
     def close(self) -> None:
-        self._busy.clear()
-        self._free.clear()
-        slots, self._slots = self._slots, []
         network, self.network = self.network, None
         try:
             with self.device.current():
-                for slot in slots:
-                    for recording in slot.recordings.values():
-                        recording.close()
-                    slot.frame.close()
+                self.free_slots()
                 if network is not None:
                     network.close()
         except BackendError:
             pass  # closed before, or the device is lost: nothing is left to free
         self.device.close()
+
+    def free_slots(self) -> None:
+        """Free what frames need, and leave the engine loaded; the device must be current."""
+        self._busy.clear()
+        self._free.clear()
+        slots, self._slots = self._slots, []
+        for slot in slots:
+            for recording in slot.recordings.values():
+                recording.close()
+            slot.frame.close()
 
     def _load(
         self, path: Path, engine_card: Optional[EngineCard], plugins: Sequence[str],

@@ -117,6 +117,7 @@ class Network:
                 'build it again here with "yolojet engine build"')
         self.named = hasattr(self.engine, 'num_io_tensors')
         self.tensors: List[Tensor] = self._read_tensors()
+        self._check_shapes()
 
     @property
     def inputs(self) -> List[Tensor]:
@@ -136,31 +137,81 @@ class Network:
                 return int(getattr(self.engine, name))
         return 0
 
-    def batch_range(self) -> Tuple[int, int]:
-        """Return how few and how many images one run takes."""
+    @property
+    def dynamic(self) -> bool:
+        """Return whether the batch may vary from run to run."""
+        return self.inputs[0].shape[0] < 0
+
+    def batch_range(self, profile: int = 0) -> Tuple[int, int]:
+        """Return how few and how many images one run takes with an optimization profile."""
         tensor = self.inputs[0]
-        if tensor.shape[0] > 0:
+        if not self.dynamic:
             return tensor.shape[0], tensor.shape[0]
         if self.named:
-            shapes = self.engine.get_tensor_profile_shape(tensor.name, 0)
+            shapes = self.engine.get_tensor_profile_shape(tensor.name, profile)
         else:
-            shapes = self.engine.get_profile_shape(0, tensor.index)
+            shapes = self.engine.get_profile_shape(
+                profile, profile * len(self.tensors) + tensor.index)
         least, _, most = (int(tuple(shape)[0]) for shape in shapes)
         return least, most
 
-    def create_execution(self) -> Execution:
-        """Return a context to run the engine in; each has its own scratch memory."""
+    def create_execution(self, stream: int) -> Execution:
+        """
+        Return a context to run the engine in; each has its own scratch memory.
+
+        :param stream: handle of the stream that it will run on
+        :raises UserError: if this engine cannot run in as many contexts at once.
+        :raises BackendError: if there is too little memory.
+        """
         context = self.engine.create_execution_context()
         if context is None:
             raise BackendError(
                 f'no execution context for {self.source} ({reason(self.logger)}); this is '
                 f'mostly a lack of GPU memory, {self.device_memory >> 20} MiB are needed')
-        return Execution(self, context)
+        return Execution(self, context, self._profile_for(context, stream))
 
     def close(self) -> None:
         """Free the engine; its executions must be closed before."""
         self.engine = None
         self.runtime = None
+
+    def _profile_for(self, context, stream: int) -> int:
+        """
+        Return the optimization profile of a new context.
+
+        Where contexts share profiles (from TensorRT 10 on) all have the first one from the start,
+        elsewhere only the first context has it, and each other one needs its own.
+        """
+        if not self.dynamic:
+            return 0
+        if context.active_optimization_profile >= 0:
+            return context.active_optimization_profile
+        for profile in range(1, self.engine.num_optimization_profiles):
+            if self.batch_range(profile) == self.batch_range() \
+                    and context.set_optimization_profile_async(profile, stream):
+                return profile
+        raise UserError(
+            f'{self.source} takes a batch of any size by an optimization profile that only one '
+            f'frame in flight can use with TensorRT {self.trt.__version__}; set pipeline_depth '
+            'to 1, or build it again with "yolojet engine build", which fixes the size')
+
+    def _check_shapes(self) -> None:
+        """
+        Refuse tensors whose memory cannot be known before they are there.
+
+        :raises UserError: naming the first.
+        """
+        for tensor in self.tensors:
+            fixed = tensor.shape[1:] if self.dynamic else tensor.shape
+            if min(fixed, default=1) < 0:
+                raise UserError(self.explain_size(tensor, tensor.shape))
+
+    def explain_size(self, tensor: Tensor, shape: Sequence[int]) -> str:
+        """Return why a tensor of unknown size cannot be used."""
+        return (
+            f'{self.source} has the {"input" if tensor.is_input else "output"} {tensor.name} of '
+            f'shape {list(shape)}, where -1 is known only while it runs; build it from a model '
+            'with a fixed image size and a fixed number of boxes')
 
     def _read_tensors(self) -> List[Tensor]:
         engine, trt = self.engine, self.trt
@@ -175,16 +226,22 @@ class Network:
             Tensor(engine.get_binding_name(index), index, engine.binding_is_input(index),
                    numpy_dtype(trt, engine.get_binding_dtype(index)),
                    tuple(engine.get_binding_shape(index)))
-            for index in range(engine.num_bindings)]
+            for index in range(engine.num_bindings // engine.num_optimization_profiles)]
 
 
 class Execution:
-    """One execution context of a network, with addresses for its tensors."""
+    """
+    One execution context of a network, with addresses for its tensors.
 
-    def __init__(self, network: Network, context) -> None:
+    :param profile: its optimization profile
+    """
+
+    def __init__(self, network: Network, context, profile: int) -> None:
         self._network = network
         self._context: Optional[object] = context
-        self._bindings = [0] * len(network.tensors)
+        # Before TensorRT 8.5 every profile has bindings of its own.
+        self._first = profile * len(network.tensors)
+        self._bindings = [0] * (0 if network.named else network.engine.num_bindings)
         self._shapes: Dict[str, Tuple[int, ...]] = {}
 
     def set_batch(self, batch: int) -> None:
@@ -198,19 +255,33 @@ class Execution:
             if self._network.named:
                 accepted = self._context.set_input_shape(tensor.name, shape)
             else:
-                accepted = self._context.set_binding_shape(tensor.index, shape)
+                accepted = self._context.set_binding_shape(self._first + tensor.index, shape)
             if not accepted:
                 raise BackendError(
                     f'{self._network.source} does not take a batch of {batch}: '
                     + reason(self._network.logger))
             self._shapes[tensor.name] = shape
 
+    def nbytes(self, tensor: Tensor) -> int:
+        """
+        Return the memory that a tensor needs for the batch that was set.
+
+        :raises UserError: if it is known only while the engine runs.
+        """
+        if self._network.named:
+            shape = tuple(self._context.get_tensor_shape(tensor.name))
+        else:
+            shape = tuple(self._context.get_binding_shape(self._first + tensor.index))
+        if min(shape, default=1) < 0:
+            raise UserError(self._network.explain_size(tensor, shape))
+        return int(np.prod(shape)) * tensor.dtype.itemsize
+
     def bind(self, tensor: Tensor, pointer: int) -> None:
         """Let `tensor` lie at a device address."""
         if self._network.named:
             self._context.set_tensor_address(tensor.name, pointer)
         else:
-            self._bindings[tensor.index] = pointer
+            self._bindings[self._first + tensor.index] = pointer
 
     def enqueue(self, stream: int) -> None:
         """

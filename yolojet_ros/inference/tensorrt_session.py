@@ -26,12 +26,11 @@ class Session:
         self.head = head
         self.batch = network.batch_range()[1]
         self.stream = device.stream()
-        self.execution: Execution = network.create_execution()
+        self.execution: Execution = network.create_execution(self.stream.handle)
         self.execution.set_batch(self.batch)
         self._buffers: Dict[str, Buffer] = {}
         for tensor in network.tensors:
-            count = self.batch * int(np.prod(tensor.shape[1:]))
-            buffer = device.allocate(count * tensor.dtype.itemsize)
+            buffer = device.allocate(self.execution.nbytes(tensor))
             self._buffers[tensor.name] = buffer
             self.execution.bind(tensor, buffer.pointer)
 

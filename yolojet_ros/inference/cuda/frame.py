@@ -119,11 +119,11 @@ class Frame:
         self.stream = device.stream()
         self._card = card
         self._functions = functions
-        self._execution: Execution = network.create_execution()
+        self._execution: Execution = network.create_execution(self.stream.handle)
+        self._execution.set_batch(batch)
         self._buffers: List[Buffer] = []
         self.addresses = {
-            tensor.name: self._allocate(
-                batch * int(np.prod(tensor.shape[1:])) * tensor.dtype.itemsize)
+            tensor.name: self._allocate(self._execution.nbytes(tensor))
             for tensor in network.tensors}
         for tensor in network.tensors:
             self._execution.bind(tensor, self.addresses[tensor.name].pointer)
