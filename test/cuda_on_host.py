@@ -42,22 +42,22 @@ extern "C" void host_letterbox(const Source *s, float *t, int w, int h, int imag
     EACH(z, images) EACH(y, h) EACH(x, w) letterbox_f32(s, t, w, h);
 }
 extern "C" void host_decode(const float *out, const Geometry *g, const Selection *s, int classes,
-        int rows, int row_stride, int anchor_stride, int *counts, uint64 *keys, Candidate *c,
+        int rows, int row_stride, int anchor_stride, Tally *tallies, uint64 *keys, Candidate *c,
         int images) {
     EACH(y, images) EACH(x, rows)
-        decode_f32(out, g, s, classes, rows, row_stride, anchor_stride, counts, keys, c);
+        decode_f32(out, g, s, classes, rows, row_stride, anchor_stride, tallies, keys, c);
 }
 extern "C" void host_decode_final(const float *out, const Geometry *g, const Selection *s,
-        int classes, int rows, int *counts, uint64 *keys, Candidate *c, int images) {
-    EACH(y, images) EACH(x, rows) decode_final_f32(out, g, s, classes, rows, counts, keys, c);
+        int classes, int rows, Tally *tallies, uint64 *keys, Candidate *c, int images) {
+    EACH(y, images) EACH(x, rows) decode_final_f32(out, g, s, classes, rows, tallies, keys, c);
 }
-extern "C" void host_rank(const int *counts, const uint64 *keys, const Candidate *c, int rows,
+extern "C" void host_rank(const Tally *tallies, const uint64 *keys, const Candidate *c, int rows,
         Candidate *sorted, int images) {
-    EACH(y, images) EACH(x, rows) rank_candidates(counts, keys, c, rows, sorted);
+    EACH(y, images) EACH(x, rows) rank_candidates(tallies, keys, c, rows, sorted);
 }
-extern "C" void host_suppress(int *counts, const Candidate *sorted, const Selection *s, Result *r,
-        int images) {
-    EACH(x, images) suppress(counts, sorted, s, r);
+extern "C" void host_suppress(Tally *tallies, const Candidate *sorted, const Selection *s,
+        const Geometry *g, int final, Result *r, int images) {
+    EACH(x, images) suppress(tallies, sorted, s, g, final, r);
 }
 """
 
@@ -94,7 +94,7 @@ class Detector:
         self._library = library
         self._layout = layout
         self._shape = (classes, rows, images)
-        self.counts = np.zeros(images, np.int32)
+        self.tallies = np.zeros(images, kernels.TALLY)
         self._keys = np.zeros((images, rows), np.uint64)
         self._candidates = _aligned(images * rows * kernels.CANDIDATE_BYTES)
         self._sorted = _aligned(images * 4096 * kernels.CANDIDATE_BYTES)
@@ -108,16 +108,18 @@ class Detector:
         geometries = np.array([sampling.geometry() for sampling in samplings])
         strides = (rows, 1) if self._layout is HeadLayout.RAW else (1, 4 + classes)
         head = (_address(output), _address(geometries), _address(struct), classes, rows)
-        lists = (_address(self.counts), _address(self._keys), _address(self._candidates))
+        lists = (_address(self.tallies), _address(self._keys), _address(self._candidates))
         if self._layout is HeadLayout.NMS:
             self._library.host_decode_final(*head, *lists, images)
         else:
             self._library.host_decode(*head, *strides, *lists, images)
         self._library.host_rank(*lists, rows, _address(self._sorted), images)
         self._library.host_suppress(
-            lists[0], _address(self._sorted), _address(struct), _address(self._results), images)
+            lists[0], _address(self._sorted), _address(struct), _address(geometries),
+            int(self._layout.final), _address(self._results), images)
         return [Detections(r['boxes'][:r['count']].copy(), r['scores'][:r['count']].copy(),
-                           r['labels'][:r['count']].copy()) for r in self._results]
+                           r['labels'][:r['count']].copy(), broken=int(r['broken']))
+                for r in self._results]
 
 
 def _aligned(nbytes: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 from models import NAMES, raw_output
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.filters import FilterParams
-from yolojet_ros.core.head import decode, detect
+from yolojet_ros.core.head import detect
 from yolojet_ros.core.letterbox import Letterbox
 from yolojet_ros.core.model_card import HeadLayout
 
@@ -62,7 +62,82 @@ def test_garbage_rows_of_a_final_output_are_ignored():
     rows = np.array([[0, 0, 9, 9, 0.9, 7], [0, 0, 9, 9, 0.9, -1], [0, 0, 0, 0, 0, 0],
                      [0, 0, 9, 9, np.nan, 1], [np.nan, 0, 9, 9, 0.9, 1]], np.float32)
     found = detect(rows, HeadLayout.NMS, _LETTERBOX, FilterParams().resolve(NAMES))
-    assert len(found) == 0
+    assert len(found) == 0 and found.broken == 4
+
+
+@pytest.mark.parametrize('score', [1.001, np.inf, np.nan])
+@pytest.mark.parametrize('layout', list(HeadLayout))
+def test_a_score_that_is_none_is_dropped_and_counted_never_published(layout, score):
+    if layout is HeadLayout.NMS:
+        output = np.array([[9, 9, 29, 29, score, 0], [99, 9, 129, 29, 0.9, 1],
+                           [0, 0, 0, 0, -1, -1], [0, 0, 0, 0, 0, 0]], np.float32)
+    else:
+        output = _raw([[19, 19, 20, 20], [114, 19, 30, 20]], [[score, 0, 0], [0, 0.9, 0]])
+        output = output if layout is HeadLayout.RAW else np.ascontiguousarray(output.T)
+    for threshold in (0.0, 0.5):
+        found = detect(output, layout, _LETTERBOX,
+                       FilterParams(score_threshold=threshold).resolve(NAMES))
+        assert found.scores.tolist() == [np.float32(0.9)] and found.broken == 1
+        assert found[:1].broken == 1
+
+
+@pytest.mark.parametrize('value', [np.inf, -np.inf, np.nan, 3e38])
+def test_a_box_that_is_not_finite_is_dropped_and_counted(value):
+    for place in range(4):
+        if place < 2 and value == 3e38:
+            continue  # so far outside that it has no area
+        box = [60, 60, 20, 20]
+        box[place] = value
+        found = _detect([box, [150, 50, 20, 20]], [[0.9, 0, 0], [0, 0.8, 0]])
+        assert found.classes.tolist() == [1]
+        assert found.broken == 1
+
+
+def test_a_half_precision_head_is_decoded_in_single_precision():
+    rng = np.random.default_rng(5)
+    boxes = np.concatenate((rng.uniform(20, 300, (40, 2)), rng.uniform(5, 60, (40, 2))), 1)
+    half = _raw(boxes, rng.uniform(0, 1, (40, 3))).astype(np.float16)
+    selection = FilterParams(score_threshold=0.3).resolve(NAMES)
+    for layout, output in ((HeadLayout.RAW, half), (HeadLayout.TRANSPOSED, half.T)):
+        found = detect(output, layout, _LETTERBOX, selection)
+        expected = detect(output.astype(np.float32), layout, _LETTERBOX, selection)
+        assert found.boxes.dtype == found.scores.dtype == np.float32
+        np.testing.assert_array_equal(found.boxes, expected.boxes)
+        np.testing.assert_array_equal(found.scores, expected.scores)
+
+
+def test_rows_of_a_final_output_do_not_suppress_each_other():
+    rows = np.array([[10, 10, 50, 50, 0.8, 1], [10, 10, 50, 51, 0.9, 1],
+                     [10, 10, 50, 50, 0.7, 2]], np.float32)
+    for agnostic in (False, True):
+        selection = FilterParams(iou_threshold=0.0, agnostic_nms=agnostic).resolve(NAMES)
+        found = detect(rows, HeadLayout.NMS, _LETTERBOX, selection)
+        np.testing.assert_allclose(found.scores, [0.9, 0.8, 0.7])
+    found = detect(rows, HeadLayout.NMS, _LETTERBOX,
+                   FilterParams(max_detections=2).resolve(NAMES))
+    np.testing.assert_allclose(found.scores, [0.9, 0.8])
+
+
+def test_boxes_at_the_border_are_clipped_after_nms():
+    # Inside the image they overlap by 50/60, as the network means them by 50/160.
+    found = _detect([[-25, 50, 150, 40], [30, 50, 60, 40]], [[0.9, 0, 0], [0.8, 0, 0]])
+    np.testing.assert_allclose(found.boxes, [[0, 60, 100, 140], [0, 60, 120, 140]])
+
+
+def test_a_region_cannot_bring_back_a_suppressed_box():
+    boxes, scores = [[50, 50, 40, 40], [60, 50, 40, 40]], [[0.9, 0, 0], [0.8, 0, 0]]
+    right = ((0.17, 0.0), (1.0, 0.0), (1.0, 1.0), (0.17, 1.0))
+    assert len(_detect(boxes, scores)) == 1
+    assert len(_detect(boxes[1:], scores[1:], roi=right)) == 1
+    assert len(_detect(boxes, scores, roi=right)) == 0
+
+
+def test_as_many_boxes_as_wanted_are_found_behind_those_outside_the_region():
+    boxes = [[10 + 30 * (index % 10), 10 + 30 * (index // 10), 20, 20] for index in range(60)]
+    scores = [[0.99 - 0.01 * index, 0, 0] for index in range(60)]
+    lower = ((0.0, 0.6), (1.0, 0.6), (1.0, 1.0), (0.0, 1.0))
+    found = _detect(boxes, scores, max_detections=3, roi=lower)
+    np.testing.assert_allclose(found.scores, [0.59, 0.58, 0.57], atol=1e-6)
 
 
 def test_a_class_has_its_own_threshold():
@@ -117,14 +192,29 @@ _WISHES = st.fixed_dictionaries({}, optional={
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1), _WISHES)
-def test_candidates_equal_an_obvious_loop(seed, wishes):
+def test_filters_equal_an_obvious_loop(seed, wishes):
     rng = np.random.default_rng(seed)
     boxes = np.concatenate((rng.uniform(-20, 340, (30, 2)), rng.uniform(0, 90, (30, 2))), 1)
     scores = rng.uniform(0, 1, (30, 3)).astype(np.float32)
     params = replace(FilterParams(), **wishes)
-    found = decode(_raw(boxes, scores), HeadLayout.RAW, _LETTERBOX, params.resolve(NAMES))
+    found = _detect(boxes, scores, iou_threshold=1.0, **wishes)
     expected = [index for index in range(30) if _wanted(boxes[index], scores[index], params)]
-    np.testing.assert_allclose(found.scores, scores.max(axis=1)[expected])
+    np.testing.assert_allclose(found.scores, np.sort(scores.max(axis=1)[expected])[::-1])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32 - 1), _WISHES, st.sampled_from([0.0, 0.2]))
+def test_a_filter_of_size_or_region_only_removes(seed, wishes, iou):
+    rng = np.random.default_rng(seed)
+    boxes = np.concatenate((rng.uniform(-20, 340, (30, 2)), rng.uniform(10, 150, (30, 2))), 1)
+    scores = rng.uniform(0, 1, (30, 3)).astype(np.float32)
+    free = {key: value for key, value in wishes.items() if key not in ('roi', 'min_box_size')}
+    everything = _detect(boxes, scores, iou_threshold=iou, **free)
+    found = _detect(boxes, scores, iou_threshold=iou, **wishes)
+    params = replace(FilterParams(), **wishes)
+    source = [int(np.argmax(scores.max(axis=1) == score)) for score in everything.scores]
+    kept = [index for index in source if _wanted(boxes[index], scores[index], params)]
+    np.testing.assert_array_equal(found.scores, scores.max(axis=1)[kept])
 
 
 def _wanted(box, scores, params):

@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 from yolojet_ros.core.filters import MAX_BOXES, MAX_ROI_POINTS
-from yolojet_ros.core.head import detect
+from yolojet_ros.core.head import detect, MAX_SIDE
 from yolojet_ros.core.image_formats import FORMATS, ImageView
 from yolojet_ros.core.letterbox import Letterboxer
 from yolojet_ros.core.model_card import HeadLayout, ModelCard
@@ -29,7 +29,7 @@ def library(tmp_path_factory):
 
 @pytest.mark.parametrize('name,limit', [
     ('MAX_CANDIDATES', MAX_CANDIDATES), ('MAX_BOXES', MAX_BOXES),
-    ('MAX_ROI_POINTS', MAX_ROI_POINTS)])
+    ('MAX_ROI_POINTS', MAX_ROI_POINTS), ('MAX_SIDE', MAX_SIDE)])
 def test_limits_are_the_same_on_both_sides(name, limit):
     assert re.findall(rf'#define {name} (\d+)', kernels.source()) == [str(limit)]
 
@@ -78,7 +78,8 @@ def test_decode_and_nms_kernels_equal_their_twins(library, seed, layout, classes
         assert np.array_equal(result.boxes, expected.boxes)
         assert np.array_equal(result.scores, expected.scores)
         assert np.array_equal(result.classes, expected.classes)
-    assert not detector.counts.any()  # the next frame starts from zero
+        assert result.broken == expected.broken
+    assert not detector.tallies.view(np.int32).any()  # the next frame starts from zero
 
 
 def test_thousands_of_candidates_are_cut_to_the_best(library):

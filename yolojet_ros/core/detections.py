@@ -17,12 +17,14 @@ class Detections:
     scores: float32[n], 0..1
     classes: int32[n], indices into the model's class names
     ids: int64[n], track ids, -1 where there is none; None before tracking
+    broken: rows of the network's output that no detection can be (core.head.Candidates)
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     classes: np.ndarray
     ids: Optional[np.ndarray] = None
+    broken: int = 0
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -30,7 +32,8 @@ class Detections:
     def __getitem__(self, index) -> Detections:
         """Return the detections that a slice, mask or index array chooses."""
         ids = None if self.ids is None else self.ids[index]
-        return Detections(self.boxes[index], self.scores[index], self.classes[index], ids)
+        return Detections(
+            self.boxes[index], self.scores[index], self.classes[index], ids, self.broken)
 
     @classmethod
     def empty(cls) -> Detections:

@@ -33,11 +33,13 @@ class FilterParams:
         0.0, 1.0)
     iou_threshold: float = knob(
         0.5, 'Overlap (IoU) above which NMS drops the weaker of two boxes. Raising it keeps '
-        'more boxes that overlap each other.', 0.0, 1.0)
+        'more boxes that overlap each other. A model that ends in NMS or needs none ignores it.',
+        0.0, 1.0)
     class_thresholds: Tuple[Tuple[str, float], ...] = knob(
         (), 'NAME:VALUE entries that replace score_threshold for a class.')
     classes: Tuple[str, ...] = knob((), 'Names of the classes to keep; empty keeps all.')
-    agnostic_nms: bool = knob(False, 'Let boxes of different classes suppress each other.')
+    agnostic_nms: bool = knob(
+        False, 'Let boxes of different classes suppress each other, where iou_threshold acts.')
     max_detections: int = knob(
         MAX_BOXES, 'Most detections published for an image, the best by score.', 1, MAX_BOXES)
     min_box_size: float = knob(

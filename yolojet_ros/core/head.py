@@ -1,6 +1,14 @@
-"""Decode the output of a YOLOv8 head into boxes in image pixels, threshold first."""
+"""
+Turn the output of a network into detections in image pixels.
+
+Threshold, NMS, clipping to the image, then the filters of size and region: so a filter only
+removes detections, and a box at the border suppresses what it would suppress anywhere.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Tuple
 
 import numpy as np
 
@@ -9,61 +17,101 @@ from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.filters import Selection
 from yolojet_ros.core.letterbox import Letterbox
 from yolojet_ros.core.model_card import HeadLayout
-from yolojet_ros.core.nms import nms
+from yolojet_ros.core.nms import best_first, nms
+
+# Pixels. Beyond it float32 has no whole pixels and areas come near to overflow; no box is longer.
+MAX_SIDE = 1 << 24
 
 
-def decode(
-    output: np.ndarray, layout: HeadLayout, letterbox: Letterbox, selection: Selection,
-) -> Detections:
+@dataclass(frozen=True)
+class Candidates:
     """
-    Return the candidates of one image that pass every filter, before NMS.
+    Boxes of one image that reach their class's threshold.
+
+    boxes: float32[n, 4], x1, y1, x2, y2 in network pixels, with sides between 0 and MAX_SIDE
+    scores: float32[n], 0..1
+    classes: int32[n]
+    broken: rows of the output that no detection can be: a score above 1, an infinite or NaN
+        value, a box longer than MAX_SIDE, an unknown class
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+    broken: int
+
+
+def decode(output: np.ndarray, layout: HeadLayout, selection: Selection) -> Candidates:
+    """
+    Return the candidates of one image.
 
     An anchor point's class is its best one; it is a candidate if that score
-    reaches the class's threshold. So every filter only removes detections.
+    reaches the class's threshold.
 
-    :param output: float32[4 + nc, A] (RAW: cx, cy, w, h in network pixels, then
-        class scores 0..1), float32[A, 4 + nc] (TRANSPOSED: the same) or
-        float32[N, 6] (NMS: x1, y1, x2, y2, score, class)
+    :param output: float16 or float32[4 + nc, A] (RAW: cx, cy, w, h in network pixels, then
+        class scores 0..1), [A, 4 + nc] (TRANSPOSED: the same) or
+        [N, 6] (NMS: x1, y1, x2, y2, score, class)
     :param layout: which of the three
-    :param letterbox: how the image was fitted into the network's input
-    :param selection: thresholds and filters
+    :param selection: thresholds
     """
-    if layout is HeadLayout.NMS:
-        boxes, scores, classes = _select_final(output, selection)
-    else:
-        rows = output if layout is HeadLayout.RAW else output.T
-        boxes, scores, classes = _select_raw(rows, selection)
-    boxes = letterbox.inverse_clipped(boxes.astype(np.float32, copy=False))
-    keep = selection.keep_geometry(boxes, *letterbox.source)
-    return Detections(boxes[keep], scores[keep].astype(np.float32, copy=False), classes[keep])
+    with np.errstate(over='ignore', invalid='ignore'):
+        if layout is HeadLayout.NMS:
+            boxes, scores, classes, broken = _select_final(output, selection)
+        else:
+            rows = output if layout is HeadLayout.RAW else output.T
+            boxes, scores, classes, broken = _select_raw(rows, selection)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        sound = (np.abs(sides) < MAX_SIDE).all(axis=1)  # False for NaN
+        keep = sound & (sides > 0).all(axis=1)
+    broken += len(sound) - np.count_nonzero(sound)
+    return Candidates(boxes[keep], scores[keep], classes[keep], int(broken))
 
 
 def detect(
     output: np.ndarray, layout: HeadLayout, letterbox: Letterbox, selection: Selection,
 ) -> Detections:
-    """Return the detections of one image: `decode`, then NMS; best score first."""
-    candidates = decode(output, layout, letterbox, selection)
-    classes = None if selection.agnostic else candidates.classes
-    kept = nms(candidates.boxes, candidates.scores, classes, selection.iou_threshold,
-               selection.max_boxes)
-    return candidates[kept]
+    """
+    Return the detections of one image, best score first.
+
+    :param letterbox: how the image was fitted into the network's input
+    :param selection: thresholds and filters; the other parameters as for `decode`
+    """
+    found = decode(output, layout, selection)
+    boxes = letterbox.inverse_clipped(found.boxes)
+    wanted = selection.keep_geometry(boxes, *letterbox.source)
+    if layout.final:
+        order = best_first(found.scores)
+        kept = order[wanted[order]][:selection.max_boxes]
+    else:
+        classes = None if selection.agnostic else found.classes
+        kept = nms(found.boxes, found.scores, classes, selection.iou_threshold,
+                   selection.max_boxes, wanted)
+    return Detections(
+        boxes[kept], found.scores[kept], found.classes[kept], broken=found.broken)
 
 
-def _select_raw(rows: np.ndarray, selection: Selection):
+_Selected = Tuple[np.ndarray, np.ndarray, np.ndarray, int]
+
+
+def _select_raw(rows: np.ndarray, selection: Selection) -> _Selected:
     all_scores = rows[4:]
     # The maximum is cheap and leaves few anchors; argmax over all of them is not.
-    anchors = np.flatnonzero(all_scores.max(axis=0) >= selection.thresholds.min())
-    survivors = all_scores[:, anchors]
-    classes = survivors.argmax(axis=0).astype(np.int32)
-    scores = survivors[classes, np.arange(len(anchors))]
-    keep = scores >= selection.thresholds[classes]
-    boxes = boxes_.from_center(rows[:4, anchors[keep]].T)
-    return boxes, scores[keep], classes[keep]
+    best = all_scores.max(axis=0).astype(np.float32, copy=False)
+    sound = best <= 1  # False for NaN, which the maximum hands on
+    anchors = np.flatnonzero(sound & (best >= selection.thresholds.min()))
+    classes = all_scores[:, anchors].argmax(axis=0).astype(np.int32)
+    keep = best[anchors] >= selection.thresholds[classes]
+    anchors = anchors[keep]
+    boxes = boxes_.from_center(rows[:4, anchors].T.astype(np.float32, copy=False))
+    return boxes, best[anchors], classes[keep], len(sound) - np.count_nonzero(sound)
 
 
-def _select_final(rows: np.ndarray, selection: Selection):
-    scores, classes = rows[:, 4], rows[:, 5].astype(np.int32)
-    known = (classes >= 0) & (classes < len(selection.thresholds))
-    thresholds = selection.thresholds[np.where(known, classes, 0)]
-    keep = known & (scores >= thresholds)
-    return rows[keep, :4], scores[keep], classes[keep]
+def _select_final(rows: np.ndarray, selection: Selection) -> _Selected:
+    rows = rows.astype(np.float32, copy=False)
+    scores, labels = rows[:, 4], rows[:, 5]
+    known = (labels > -1) & (labels < len(selection.thresholds))
+    classes = np.where(known, labels, 0).astype(np.int32)
+    # Rows that are not used have a score of 0 or less, and any class.
+    sound = (scores <= 1) & (known | (scores <= 0))
+    keep = known & sound & (scores >= selection.thresholds[classes])
+    return rows[keep, :4], scores[keep], classes[keep], len(sound) - np.count_nonzero(sound)

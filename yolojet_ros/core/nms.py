@@ -19,6 +19,7 @@ def nms(
     classes: Optional[np.ndarray],
     iou_threshold: float,
     max_boxes: int = 300,
+    wanted: Optional[np.ndarray] = None,
 ) -> np.ndarray:
     """
     Return the indices of the kept boxes, int64[k], best score first.
@@ -31,9 +32,12 @@ def nms(
     :param classes: int32[n]: only boxes of one class suppress each other;
         None for class-agnostic suppression
     :param iou_threshold: 0..1; 1 keeps everything
-    :param max_boxes: how many boxes to keep at most
+    :param max_boxes: how many boxes to return at most
+    :param wanted: bool[n]: boxes that may be returned; the others only suppress. None for all
     """
-    order = np.argsort(-scores, kind='stable')[:MAX_CANDIDATES]
+    order = best_first(scores)
+    if wanted is None:
+        wanted = np.ones(len(scores), bool)
     threshold = np.float32(iou_threshold)
     kept = order[:0]
     # In blocks: no n x n matrix for thousands of candidates, no Python step for each of them.
@@ -47,9 +51,14 @@ def nms(
             if alive[row]:
                 alive &= ~over[row]
         kept = np.concatenate((kept, block[alive]))
-        if len(kept) >= max_boxes:
+        if np.count_nonzero(wanted[kept]) >= max_boxes:
             break
-    return kept[:max_boxes]
+    return kept[wanted[kept]][:max_boxes]
+
+
+def best_first(scores: np.ndarray) -> np.ndarray:
+    """Return the indices of the best MAX_CANDIDATES scores; equal ones keep their order."""
+    return np.argsort(-scores, kind='stable')[:MAX_CANDIDATES]
 
 
 def _overlap(

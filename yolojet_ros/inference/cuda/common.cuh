@@ -7,13 +7,18 @@ typedef unsigned long long uint64;
 #define MAX_CANDIDATES 4096
 #define MAX_BOXES 300
 #define MAX_ROI_POINTS 32
+#define MAX_SIDE 16777216.0f
 #define ANCHORS_PER_BLOCK 32
 #define CLASS_GROUPS 8
 #define RANK_THREADS 256
 
 struct __align__(16) Box { float x1, y1, x2, y2; };
 
-struct Candidate { Box box; float score; int label, unused[2]; };
+// The box is in network pixels; `wanted` says whether it passes the filters of size and region.
+struct Candidate { Box box; float score; int label, wanted, unused; };
+
+// How many candidates an image has so far, and how many rows no detection can be.
+struct Tally { int candidates, broken; };
 
 // How network pixels map back to the image (core.letterbox.Letterbox.inverse_clipped).
 struct Geometry { float left, top, scale_x, scale_y, width, height; };
@@ -25,9 +30,9 @@ struct Selection {
     float roi[2 * MAX_ROI_POINTS];
 };
 
-// What the host reads: `count` boxes, best first, out of `candidates` that passed the filters.
+// What the host reads: `count` boxes in image pixels, best first.
 struct Result {
-    int count, candidates, unused[2];
+    int count, candidates, broken, unused;
     Box boxes[MAX_BOXES];
     float scores[MAX_BOXES];
     int labels[MAX_BOXES];

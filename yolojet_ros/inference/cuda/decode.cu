@@ -1,4 +1,4 @@
-// Network output to candidates in image pixels: threshold first, then decode only what is left.
+// Network output to candidates in network pixels: threshold first, then decode only what is left.
 // Twin: core.head.decode. blockIdx.y is the image. The candidates land in any order; their keys
 // (score descending, then anchor point ascending) make the result of NMS independent of it.
 
@@ -25,6 +25,24 @@ __device__ inline float map_back(float value, float offset, float scale, float l
     return mapped > limit ? limit : mapped;
 }
 
+__device__ inline Box to_image(const Geometry &geometry, const Box &box) {
+    Box mapped = {map_back(box.x1, geometry.left, geometry.scale_x, geometry.width),
+                  map_back(box.y1, geometry.top, geometry.scale_y, geometry.height),
+                  map_back(box.x2, geometry.left, geometry.scale_x, geometry.width),
+                  map_back(box.y2, geometry.top, geometry.scale_y, geometry.height)};
+    return mapped;
+}
+
+// The filters of size and region; twin: core.filters.Selection.keep_geometry.
+__device__ inline bool is_wanted(
+        const Selection *selection, const Geometry &geometry, const Box &box) {
+    float width = box.x2 - box.x1, height = box.y2 - box.y1;
+    float least = selection->min_size;
+    if (!(width > 0.0f && height > 0.0f && width >= least && height >= least)) return false;
+    return !selection->corners || inside_region(
+        selection, geometry, (box.x1 + box.x2) * 0.5f, (box.y1 + box.y2) * 0.5f);
+}
+
 __device__ inline uint64 sort_key(float score, int anchor) {
     union { float value; unsigned bits; } ordered;
     ordered.value = score + 0.0f;  // -0 becomes +0: they are equal
@@ -33,22 +51,20 @@ __device__ inline uint64 sort_key(float score, int anchor) {
 }
 
 __device__ inline void add_candidate(
-        const Geometry &geometry, const Selection *selection, Box box, float score, int label,
-        int anchor, int *count, uint64 *keys, Candidate *candidates) {
-    box.x1 = map_back(box.x1, geometry.left, geometry.scale_x, geometry.width);
-    box.y1 = map_back(box.y1, geometry.top, geometry.scale_y, geometry.height);
-    box.x2 = map_back(box.x2, geometry.left, geometry.scale_x, geometry.width);
-    box.y2 = map_back(box.y2, geometry.top, geometry.scale_y, geometry.height);
+        const Geometry &geometry, const Selection *selection, const Box &box, float score,
+        int label, int anchor, Tally *tally, uint64 *keys, Candidate *candidates) {
     float width = box.x2 - box.x1, height = box.y2 - box.y1;
-    float least = selection->min_size;
-    if (!(width > 0.0f && height > 0.0f && width >= least && height >= least)) return;
-    if (selection->corners && !inside_region(selection, geometry, (box.x1 + box.x2) * 0.5f,
-                                             (box.y1 + box.y2) * 0.5f)) return;
-    int slot = atomicAdd(count, 1);
+    if (!(width > -MAX_SIDE && width < MAX_SIDE && height > -MAX_SIDE && height < MAX_SIDE)) {
+        atomicAdd(&tally->broken, 1);
+        return;
+    }
+    if (!(width > 0.0f && height > 0.0f)) return;
+    int slot = atomicAdd(&tally->candidates, 1);
     keys[slot] = sort_key(score, anchor);
     candidates[slot].box = box;
     candidates[slot].score = score;
     candidates[slot].label = label;
+    candidates[slot].wanted = is_wanted(selection, geometry, to_image(geometry, box));
 }
 
 #define INFINITE __int_as_float(0x7f800000)
@@ -57,7 +73,7 @@ __device__ inline void add_candidate(
 template <typename T>
 __device__ inline void decode(
         const T *output, const Geometry *geometries, const Selection *selection, int classes,
-        int anchors, int row_stride, int anchor_stride, int *counts, uint64 *keys,
+        int anchors, int row_stride, int anchor_stride, Tally *tallies, uint64 *keys,
         Candidate *candidates) {
     __shared__ float best_score[CLASS_GROUPS][ANCHORS_PER_BLOCK];
     __shared__ int best_label[CLASS_GROUPS][ANCHORS_PER_BLOCK];
@@ -91,6 +107,10 @@ __device__ inline void decode(
             label = other;
         }
     }
+    if (!(best <= 1.0f)) {
+        atomicAdd(&tallies[image].broken, 1);
+        return;
+    }
     const float *thresholds = (const float *)(selection + 1);
     if (label < 0 || !(best >= thresholds[label])) return;
     float half_width = to_float(values[2 * row_stride]) * 0.5f;
@@ -98,7 +118,7 @@ __device__ inline void decode(
     float x = to_float(values[0]), y = to_float(values[row_stride]);
     Box box = {x - half_width, y - half_height, x + half_width, y + half_height};
     size_t base = (size_t)image * anchors;
-    add_candidate(geometries[image], selection, box, best, label, anchor, counts + image,
+    add_candidate(geometries[image], selection, box, best, label, anchor, tallies + image,
                   keys + base, candidates + base);
 }
 
@@ -106,33 +126,39 @@ __device__ inline void decode(
 template <typename T>
 __device__ inline void decode_final(
         const T *output, const Geometry *geometries, const Selection *selection, int classes,
-        int rows, int *counts, uint64 *keys, Candidate *candidates) {
+        int rows, Tally *tallies, uint64 *keys, Candidate *candidates) {
     int index = blockIdx.x * blockDim.x + threadIdx.x, image = blockIdx.y;
     if (index >= rows) return;
     size_t base = (size_t)image * rows;
     const T *row = output + (base + index) * 6;
     const float *thresholds = (const float *)(selection + 1);
     float score = to_float(row[4]), wanted = to_float(row[5]);
-    if (!(wanted > -1.0f && wanted < (float)classes)) return;
+    bool known = wanted > -1.0f && wanted < (float)classes;
+    // Rows that are not used have a score of 0 or less, and any class.
+    if (!(score <= 1.0f && (known || score <= 0.0f))) {
+        atomicAdd(&tallies[image].broken, 1);
+        return;
+    }
+    if (!known) return;
     int label = (int)wanted;
     if (!(score >= thresholds[label])) return;
     Box box = {to_float(row[0]), to_float(row[1]), to_float(row[2]), to_float(row[3])};
-    add_candidate(geometries[image], selection, box, score, label, index, counts + image,
+    add_candidate(geometries[image], selection, box, score, label, index, tallies + image,
                   keys + base, candidates + base);
 }
 
 #define DECODE_KERNELS(SUFFIX, T) \
     extern "C" __global__ void decode_##SUFFIX( \
             const T *output, const Geometry *geometries, const Selection *selection, \
-            int classes, int anchors, int row_stride, int anchor_stride, int *counts, \
+            int classes, int anchors, int row_stride, int anchor_stride, Tally *tallies, \
             uint64 *keys, Candidate *candidates) { \
         decode(output, geometries, selection, classes, anchors, row_stride, anchor_stride, \
-               counts, keys, candidates); \
+               tallies, keys, candidates); \
     } \
     extern "C" __global__ void decode_final_##SUFFIX( \
             const T *output, const Geometry *geometries, const Selection *selection, \
-            int classes, int rows, int *counts, uint64 *keys, Candidate *candidates) { \
-        decode_final(output, geometries, selection, classes, rows, counts, keys, candidates); \
+            int classes, int rows, Tally *tallies, uint64 *keys, Candidate *candidates) { \
+        decode_final(output, geometries, selection, classes, rows, tallies, keys, candidates); \
     }
 
 DECODE_KERNELS(f32, float)

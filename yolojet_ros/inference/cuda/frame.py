@@ -41,7 +41,7 @@ class Kernels:
         self.decode_final = module.get_function(
             f'decode_final_{_SUFFIX[head]}').prepare('PPPiiPPP')
         self.rank = module.get_function('rank_candidates').prepare('PPPiP')
-        self.suppress = module.get_function('suppress').prepare('PPPP')
+        self.suppress = module.get_function('suppress').prepare('PPPPiP')
 
 
 class Recording:
@@ -130,7 +130,7 @@ class Frame:
         self.input = self.addresses[network.inputs[0].name]
         self.output = self.addresses[head.name]
         self.rows = int(head.shape[2] if card.layout is HeadLayout.RAW else head.shape[1])
-        self.counts = self._allocate(4 * batch)
+        self.tallies = self._allocate(kernels.TALLY.itemsize * batch)
         self.keys = self._allocate(8 * batch * self.rows)
         self.candidates = self._allocate(kernels.CANDIDATE_BYTES * batch * self.rows)
         self.sorted = self._allocate(kernels.CANDIDATE_BYTES * batch * MAX_CANDIDATES)
@@ -141,7 +141,7 @@ class Frame:
         self.selection_buffer = self._allocate(dtype.itemsize)
         self._buffers += [self.results, self._host_selection]
         self._selection: Optional[Selection] = None
-        device.clear(self.counts, 4 * batch)
+        device.clear(self.tallies, kernels.TALLY.itemsize * batch)
 
     def select(self, selection: Selection) -> None:
         """
@@ -204,7 +204,7 @@ class Frame:
     def enqueue_decode(self, recording: Recording) -> None:
         """Enqueue decoding and NMS of all images."""
         functions, images = self._functions, len(recording.samplings)
-        common = (self.counts.pointer, self.keys.pointer, self.candidates.pointer)
+        common = (self.tallies.pointer, self.keys.pointer, self.candidates.pointer)
         head = (self.output.pointer, recording.geometries.pointer, self.selection_buffer.pointer,
                 len(self._card.names), self.rows)
         if self._card.layout is HeadLayout.NMS:
@@ -219,8 +219,9 @@ class Frame:
             (blocks(self.rows, _RANK_THREADS), images, 1), (_RANK_THREADS, 1, 1), self.stream,
             *common, self.rows, self.sorted.pointer)
         functions.suppress.prepared_async_call(
-            (images, 1, 1), (_SUPPRESS_THREADS, 1, 1), self.stream, self.counts.pointer,
-            self.sorted.pointer, self.selection_buffer.pointer, self.results.pointer)
+            (images, 1, 1), (_SUPPRESS_THREADS, 1, 1), self.stream, self.tallies.pointer,
+            self.sorted.pointer, self.selection_buffer.pointer, recording.geometries.pointer,
+            int(self._card.layout.final), self.results.pointer)
 
     def finish(self, images: int) -> List[Detections]:
         """Wait for the frame and return the detections of each image."""
@@ -230,7 +231,7 @@ class Frame:
             count = int(result['count'])
             found.append(Detections(
                 result['boxes'][:count].copy(), result['scores'][:count].copy(),
-                result['labels'][:count].copy()))
+                result['labels'][:count].copy(), broken=int(result['broken'])))
         return found
 
     def close(self) -> None:

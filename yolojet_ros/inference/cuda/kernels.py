@@ -36,8 +36,9 @@ SOURCE = np.dtype([
 GEOMETRY = np.dtype([(name, 'f4') for name in (
     'left', 'top', 'scale_x', 'scale_y', 'width', 'height')])
 CANDIDATE_BYTES = 32
+TALLY = np.dtype([('candidates', 'i4'), ('broken', 'i4')])
 RESULT = np.dtype([
-    ('count', 'i4'), ('candidates', 'i4'), ('unused', 'i4', 2),
+    ('count', 'i4'), ('candidates', 'i4'), ('broken', 'i4'), ('unused', 'i4'),
     ('boxes', 'f4', (MAX_BOXES, 4)), ('scores', 'f4', MAX_BOXES), ('labels', 'i4', MAX_BOXES)])
 
 

@@ -3,10 +3,10 @@
 // The rank of a candidate is the number of better ones; keys differ, so ranks do too.
 // blockIdx.y is the image.
 extern "C" __global__ void rank_candidates(
-        const int *counts, const uint64 *keys, const Candidate *candidates, int capacity,
+        const Tally *tallies, const uint64 *keys, const Candidate *candidates, int capacity,
         Candidate *sorted) {
     __shared__ uint64 tile[RANK_THREADS];
-    int image = blockIdx.y, count = counts[image];
+    int image = blockIdx.y, count = tallies[image].candidates;
     int first = blockIdx.x * blockDim.x;
     if (first >= count) return;
     keys += (size_t)image * capacity;
@@ -45,12 +45,15 @@ __device__ inline int next_alive(const volatile unsigned *alive, int start, int 
 }
 
 // One block for an image. Every kept box strikes out all later ones that overlap it, in parallel;
-// the next box still alive is kept next. Ends the frame: the count starts from zero again.
+// the next box still alive is kept next, and becomes a result if it is wanted. The rows of a
+// final head are detections already: none strikes out another. Ends the frame: the tally
+// starts from zero again.
 extern "C" __global__ void suppress(
-        int *counts, const Candidate *sorted, const Selection *selection, Result *results) {
+        Tally *tallies, const Candidate *sorted, const Selection *selection,
+        const Geometry *geometries, int is_final, Result *results) {
     __shared__ unsigned alive[MAX_CANDIDATES / 32];
     int image = blockIdx.x, thread = threadIdx.x;
-    int total = counts[image], count = min(total, MAX_CANDIDATES);
+    int total = tallies[image].candidates, count = min(total, MAX_CANDIDATES);
     sorted += (size_t)image * MAX_CANDIDATES;
     Result *result = results + image;
     for (int word = thread; word * 32 < count; word += blockDim.x) {
@@ -64,13 +67,15 @@ extern "C" __global__ void suppress(
     int current = next_alive(alive, 0, count);
     while (current < count && kept < max_boxes) {
         const Candidate best = sorted[current];
-        if (thread == 0) {
-            result->boxes[kept] = best.box;
-            result->scores[kept] = best.score;
-            result->labels[kept] = best.label;
+        if (best.wanted) {
+            if (thread == 0) {
+                result->boxes[kept] = to_image(geometries[image], best.box);
+                result->scores[kept] = best.score;
+                result->labels[kept] = best.label;
+            }
+            ++kept;
         }
-        ++kept;
-        for (int i = current + 1 + thread; i < count; i += blockDim.x) {
+        for (int i = current + 1 + thread; i < count && !is_final; i += blockDim.x) {
             if (!(alive[i >> 5] >> (i & 31) & 1)) continue;
             const Candidate other = sorted[i];
             if ((agnostic || other.label == best.label) && iou(best.box, other.box) > threshold)
@@ -83,6 +88,7 @@ extern "C" __global__ void suppress(
     if (thread == 0) {
         result->count = kept;
         result->candidates = total;
-        counts[image] = 0;
+        result->broken = tallies[image].broken;
+        tallies[image].candidates = tallies[image].broken = 0;
     }
 }
