@@ -264,6 +264,7 @@ def _quantize(args: argparse.Namespace) -> int:
     onnx_file.save(result, args.output)
     print(f'{args.output}: {len(nodes) - len(keep_float) + len(args.keep_float)} convolutions '
           f'in INT8, calibrated on {len(inputs)} images ({args.method})')
+    _print_remaining(result)
     return 0
 
 
@@ -279,10 +280,21 @@ def _fp16(args: argparse.Namespace) -> int:
 
     model = onnx_file.load(args.model)
     onnx_file.name_nodes(model)
-    onnx_file.save(fp16.to_fp16(model, args.model.name), args.output)
+    result = fp16.to_fp16(model, args.model.name)
+    onnx_file.save(result, args.output)
     print(f'{args.output}: {args.output.stat().st_size / 1e6:.2f} MB, opset '
-          f'{onnx_file.opset(onnx_file.load(args.output))}')
+          f'{onnx_file.opset(result)}')
+    _print_remaining(result)
     return 0
+
+
+def _print_remaining(model) -> None:
+    """Say which weights of an FP16-typed model are not FP16."""
+    from yolojet_ros.model import fp16, onnx_file
+
+    remaining = onnx_file.metadata(model).get(fp16.REMAINING_KEY)
+    if remaining:
+        print(f'weights left in FP32 besides the decoding: {remaining}')
 
 
 def _add_evaluate(commands) -> None:

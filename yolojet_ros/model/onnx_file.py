@@ -10,6 +10,7 @@ import numpy as np
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
 from yolojet_ros.core.model_card import ModelCard
+from yolojet_ros.model import onnx_graph
 
 if TYPE_CHECKING:
     import onnx
@@ -20,7 +21,7 @@ _IR_VERSIONS = ((15, 7), (19, 8), (21, 9), (23, 10))
 
 def load(path: Path) -> onnx.ModelProto:
     """
-    Read and check an ONNX file.
+    Read and check an ONNX file; nodes that are not in order are put in order.
 
     :raises UserError: if it is missing, truncated or not valid ONNX.
     """
@@ -30,6 +31,7 @@ def load(path: Path) -> onnx.ModelProto:
         raise UserError(f'no model at {path}; give the path of an ONNX file')
     try:
         model = onnx.load(str(path))
+        onnx_graph.sort_nodes(model.graph)
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's and onnx's errors have no common base
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -210,18 +212,10 @@ def weight_count(model: onnx.ModelProto) -> int:
     for node in model.graph.node:
         if node.op_type in ('Conv', 'ConvTranspose', 'Gemm', 'MatMul'):
             for name in node.input[1:]:
-                seen.add(_origin(name, producers))
+                seen.add(onnx_graph.origin(name, producers))
         elif node.op_type == 'ConvInteger':
             seen.add(node.input[1])
     return sum(int(np.prod(constants[name].dims)) for name in seen if name in constants)
-
-
-def _origin(name: str, producers: Mapping[str, onnx.NodeProto]) -> str:
-    """Follow quantization and casts back to the constant."""
-    while name in producers and producers[name].op_type in (
-            'QuantizeLinear', 'DequantizeLinear', 'Cast'):
-        name = producers[name].input[0]
-    return name
 
 
 def _onnx():
