@@ -174,7 +174,7 @@ def test_min_box_size_counts_pixels_of_the_image():
 
 def test_the_tracker_sees_weak_detections_of_wanted_classes():
     selection = FilterParams(score_threshold=0.5, classes=('crate', 'cone')).resolve(NAMES)
-    weak = selection.for_tracking()
+    weak = selection.for_tracking(0.1)
     assert weak.thresholds.tolist() == [np.float32(0.1), np.inf, np.float32(0.1)]
     scores = [[0.6, 0, 0], [0, 0.9, 0], [0, 0, 0.2]]
     boxes = [[50, 50, 20, 20], [150, 50, 20, 20], [250, 50, 20, 20]]

@@ -42,7 +42,7 @@ def run(monkeypatch, tmp_path):
         code = node.exit_code
         node.destroy_node()
         return code, [array.status[0] for array in found
-                      if array.status[0].name == 'engine_builder: build']
+                      if array.status[0].name == '/engine_builder: build']
     yield build
     rclpy.shutdown()
 

@@ -199,13 +199,13 @@ def test_ends_cleanly_on_a_signal(start, number):
     ({'source': '/no/such/place'}, "'/no/such/place' is neither a file nor a folder"),
     ({'source': 9999}, 'camera 9999 cannot be opened'),
     ({'width': 640}, 'both width and height'),
-    ({'encoding': 'jpeg'}, "encoding is 'jpeg'; choose one of bgr8"),
-    ({'reliability': 'some'}, 'choose one of reliable, best_effort'),
+    ({'encoding': 'jpeg'}, 'encoding is "jpeg"; it must be one of bgr8'),
+    ({'reliability': 'some'}, 'must be one of reliable, best_effort'),
 ])
 def test_what_cannot_be_published_is_one_sentence(start, parameters, words):
     process, _ = start(**parameters)
     wait_until(lambda: not process.alive(), 20, lambda: process.output)
-    assert process.stop() == 1
+    assert process.stop() == 2
     assert words in process.output and 'Traceback' not in process.output
 
 

@@ -1,5 +1,8 @@
 """Camera motion as messages, composed over skipped images."""
 
+import threading
+import time
+
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PolygonStamped
 from hypothesis import given, strategies as st
@@ -25,32 +28,103 @@ def test_a_warp_survives_its_message(warp):
     np.testing.assert_allclose(warp_of_polygon(message, *_SIZE), warp, atol=1e-4)
 
 
+def _told(buffer, second, seconds=0.0):
+    """Ask for the motion of an image, and use it."""
+    warp = buffer.warp_to(_header(second), *_SIZE, seconds)
+    buffer.accept()
+    return warp
+
+
+def _shift(second, pixels):
+    return polygon_of_warp(_header(second), np.array([[1, 0, pixels], [0, 1, 0]], float), *_SIZE)
+
+
 @given(st.lists(_WARPS, min_size=2, max_size=6))
 def test_skipped_images_are_composed(warps):
     buffer = WarpBuffer()
-    assert buffer.warp_to(_header(0), *_SIZE) is None
+    assert _told(buffer, 0) is None
     expected = np.eye(3)
     for second, warp in enumerate(warps, 1):
         buffer.add(polygon_of_warp(_header(second), warp, *_SIZE))
         expected = np.vstack((warp, (0, 0, 1))) @ expected
-    found = buffer.warp_to(_header(len(warps)), *_SIZE)
+    found = _told(buffer, len(warps))
     np.testing.assert_allclose(found, expected[:2], atol=0.02)
 
 
-def test_an_image_without_its_own_motion_gets_none():
+def test_motion_that_came_after_its_image_is_told_with_the_next():
     buffer = WarpBuffer()
-    still = np.eye(2, 3)
-    buffer.warp_to(_header(1), *_SIZE)
-    buffer.add(polygon_of_warp(_header(2), still, *_SIZE))
-    assert buffer.warp_to(_header(3), *_SIZE) is None
-    buffer.add(polygon_of_warp(_header(4), still, *_SIZE))
-    np.testing.assert_allclose(buffer.warp_to(_header(4), *_SIZE), still)
+    _told(buffer, 1)
+    assert _told(buffer, 2) is None and buffer.missed == 1
+    buffer.add(_shift(2, 10))
+    buffer.add(_shift(3, 10))
+    assert _told(buffer, 3)[0, 2] == 20
+    buffer.add(_shift(4, 10))
+    assert _told(buffer, 4)[0, 2] == 10
+    assert buffer.missed == 1
+
+
+def test_motion_of_an_image_that_was_dropped_after_asking_is_kept():
+    buffer = WarpBuffer()
+    _told(buffer, 1)
+    buffer.add(_shift(2, 10))
+    assert buffer.warp_to(_header(2), *_SIZE)[0, 2] == 10  # and the image turns out damaged
+    buffer.add(_shift(3, 10))
+    assert _told(buffer, 3)[0, 2] == 20
+
+
+def test_it_waits_for_a_message_that_comes_a_little_late():
+    buffer = WarpBuffer()
+    _told(buffer, 1)
+    late = threading.Timer(0.1, buffer.add, [_shift(2, 10)])
+    late.start()
+    begin = time.monotonic()
+    assert _told(buffer, 2, seconds=5.0)[0, 2] == 10
+    assert 0.05 < time.monotonic() - begin < 2
+    late.join()
+
+
+def test_it_does_not_wait_for_long_or_for_nobody_or_in_vain():
+    buffer = WarpBuffer()
+    _told(buffer, 1)
+
+    def seconds_for(second):
+        begin = time.monotonic()
+        assert _told(buffer, second, seconds=0.2) is None
+        return time.monotonic() - begin
+    assert 0.15 < seconds_for(2) < 1
+    assert seconds_for(3) < 0.1, 'nothing has come since the last wait'
+    buffer.add(_shift(5, 10))
+    assert seconds_for(4) < 0.1, 'a later message tells that none will come'
+
+
+def test_a_clock_that_goes_back_and_a_reset_start_anew():
+    buffer = WarpBuffer()
+    _told(buffer, 100)
+    buffer.add(_shift(101, 10))
+    assert _told(buffer, 5) is None
+    buffer.add(_shift(6, 7))
+    assert _told(buffer, 6)[0, 2] == 7
+    buffer.reset()
+    buffer.add(_shift(7, 7))
+    assert _told(buffer, 7) is None and buffer.missed == 0
+
+
+def test_motion_with_a_gap_is_not_told():
+    buffer = WarpBuffer()
+    _told(buffer, 1)
+    for second in range(2, 1000):
+        buffer.add(_shift(second, 1))
+    assert _told(buffer, 999) is None
+    buffer.add(_shift(1000, 1))
+    assert _told(buffer, 1000)[0, 2] == 1
 
 
 def test_damaged_messages_are_no_motion():
     buffer = WarpBuffer()
-    buffer.warp_to(_header(1), *_SIZE)
+    _told(buffer, 1)
     buffer.add(PolygonStamped(header=_header(2)))
-    assert buffer.warp_to(_header(2), *_SIZE) is None
+    assert _told(buffer, 2) is None
     buffer.add(polygon_of_warp(_header(3), np.full((2, 3), np.nan), *_SIZE))
-    assert buffer.warp_to(_header(3), *_SIZE) is None
+    assert _told(buffer, 3) is None
+    buffer.add(_shift(4, 10))
+    assert _told(buffer, 4)[0, 2] == 10

@@ -82,8 +82,7 @@ class Pipeline:
         """:raises UserError: if a class is not one of the model's; nothing changes then."""
         selection = filters.resolve(self.backend.card.names)
         self._filters, self._selection = filters, selection
-        # Kept, because a backend on a GPU uploads a selection that it does not know.
-        self._selection_for_tracking = selection.for_tracking()
+        self._tracking_floor: Optional[float] = None  # of _selection_for_tracking
 
     @property
     def in_flight(self) -> int:
@@ -105,7 +104,7 @@ class Pipeline:
         :raises ImageError: if the image cannot be used; nothing was submitted then.
         """
         selection, times = self._selection, StageTimes()
-        used = self._selection_for_tracking if self.tracker else selection
+        used = self._for_tracker(self.tracker) if self.tracker else selection
         self.backend.submit(view, used, times)
         self._pending.append(_Pending(view, context, stamp, warp, selection, times))
 
@@ -140,6 +139,14 @@ class Pipeline:
             self.tracker.reset()
         if self.camera_motion:
             self.camera_motion.reset()
+
+    def _for_tracker(self, tracker: Tracker) -> Selection:
+        """Return the selection that lets through what the tracker looks at."""
+        # Kept, because a backend on a GPU uploads a selection that it does not know.
+        if self._tracking_floor != tracker.params.low_score:
+            self._tracking_floor = tracker.params.low_score
+            self._selection_for_tracking = self._selection.for_tracking(self._tracking_floor)
+        return self._selection_for_tracking
 
     def _look(self, pending: _Pending, detections: Detections):
         """Return what the image itself tells the tracker: (warp, descriptors), None if not."""

@@ -14,8 +14,6 @@ from yolojet_ros.core.knobs import check_knobs, knob
 
 MAX_BOXES = 300
 MAX_ROI_POINTS = 32
-# Byte-like trackers keep a track alive on weak detections; 0.1 is where they stop helping.
-TRACKING_FLOOR = 0.1
 
 
 @dataclass(frozen=True)
@@ -99,9 +97,13 @@ class Selection:
     min_size: np.float32
     roi: np.ndarray
 
-    def for_tracking(self) -> Selection:
-        """Return the selection that feeds a tracker: weak detections stay in."""
-        lowered = np.minimum(self.thresholds, np.float32(TRACKING_FLOOR))
+    def for_tracking(self, floor: float) -> Selection:
+        """
+        Return the selection that feeds a tracker: weak detections keep tracks alive.
+
+        :param floor: score down to which the tracker looks at detections
+        """
+        lowered = np.minimum(self.thresholds, np.float32(floor))
         thresholds = np.where(np.isinf(self.thresholds), self.thresholds, lowered)
         return Selection(thresholds, self.iou_threshold, self.agnostic, MAX_BOXES,
                          self.min_size, self.roi)

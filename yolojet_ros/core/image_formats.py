@@ -8,6 +8,8 @@ from typing import Callable, Dict, Optional
 import cv2
 import numpy as np
 
+from yolojet_ros.core.text import shown
+
 MAX_PIXELS = 8192 * 8192
 
 
@@ -112,7 +114,7 @@ class ImageView:
         kind = FORMATS.get(self.encoding)
         if kind is None:
             raise ImageError('encoding', (
-                f'cannot decode encoding "{self.encoding}"; supported are '
+                f'cannot decode encoding {shown(self.encoding)}; supported are '
                 + ', '.join(sorted(FORMATS))))
         if self.width <= 0 or self.height <= 0:
             raise ImageError('empty', (

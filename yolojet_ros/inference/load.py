@@ -28,8 +28,8 @@ def load_backend(
 
     :param model: path of an .onnx or .engine file
     :param backend: 'auto', 'tensorrt' or 'onnxruntime'
-    :param device: CUDA device index (TensorRT only)
-    :param depth: frames in flight, 1 or 2 (TensorRT only)
+    :param device: CUDA device index; with ONNX Runtime 0
+    :param depth: frames in flight, 1 or 2; with ONNX Runtime 1
     :param plugins: libraries of the user's own TensorRT plugins (TensorRT only)
     :raises UserError: if the file cannot be used, with what to do about it.
     """
@@ -55,6 +55,7 @@ def load_backend(
             obstacle = str(error)
     from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
     try:
+        _check_for_cpu(path, device, depth)
         loaded = OnnxRuntimeBackend(path)
     except UserError as error:
         raise UserError(f'{error}; and {obstacle}') if obstacle else error
@@ -81,6 +82,18 @@ def _check(path: Path, backend: str) -> None:
         raise UserError(
             f'TensorRT needs an engine, and there is no {engine.name} beside {path.name}; '
             f'run "yolojet engine build --onnx {path} --out {engine}"')
+
+
+def _check_for_cpu(path: Path, device: int, depth: int) -> None:
+    """Refuse wishes that ONNX Runtime would ignore."""
+    for name, value, default, reason in (
+            ('device', device, 0, 'works on the CPU'),
+            ('pipeline_depth', depth, 1, 'works on one image at a time')):
+        if value != default:
+            raise UserError(
+                f'{name} is {value}, but {path.name} runs on ONNX Runtime, which {reason}; '
+                f'set {name} to {default}, or build an engine with '
+                f'"yolojet engine build --onnx {path}"')
 
 
 def _check_origin(engine: Path, onnx: Path) -> str:

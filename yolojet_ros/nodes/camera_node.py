@@ -13,7 +13,6 @@ import cv2
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PolygonStamped
 import numpy as np
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -70,7 +69,7 @@ ENCODERS: Dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-class CameraNode(Node):
+class CameraNode(parameters.CheckedParameters, Node):
     """
     Publish pictures at a steady rate, each stamped when it is taken.
 
@@ -92,7 +91,7 @@ class CameraNode(Node):
         self.published = 0  # pictures that somebody listened to
         self.failure: Optional[str] = None
         self._finished = False
-        self._encoding = self._choice('encoding', ENCODERS)
+        self._encoding = self.get_parameter('encoding').value
         self._source = self._open_source()
         self._schedule = Schedule(self._source.rate) if self._source.rate else None
         self._last_report = (time.monotonic(), 0, 0)
@@ -145,15 +144,14 @@ class CameraNode(Node):
     # ---- parameters
 
     def _declare_parameters(self) -> None:
-        # Dynamic, because the command line makes an integer of a camera's index.
-        self.declare_parameter('source', 'synthetic', ParameterDescriptor(
-            description='what to publish: synthetic; a video, an image or a folder of images; '
-                        'a camera index or /dev/videoN; the URL of a stream',
-            read_only=True, dynamic_typing=True))
+        def declare(name, default, description, *limits, **options):
+            parameters.declare(
+                self, name, default, description, *limits, read_only=True, **options)
 
-        def declare(name, default, description, minimum=None, maximum=None, constraints=''):
-            parameters.declare(self, name, default, description, minimum, maximum, constraints,
-                               read_only=True)
+        # Dynamic, because the command line makes an integer of a camera's index.
+        declare('source', 'synthetic', 'what to publish: synthetic; a video, an image or a '
+                'folder of images; a camera index or /dev/videoN; the URL of a stream',
+                dynamic=True)
 
         declare('rate', 0.0, 'images per second; 0 takes that of the video or device, '
                              'and 30 for folders and the scene', 0.0, 1000.0)
@@ -164,21 +162,16 @@ class CameraNode(Node):
         declare('objects', 12, 'in the synthetic scene; some are out of sight at times', 0, 200)
         declare('frame_id', 'camera', 'of the header of every message')
         declare('loop', True, 'start a video or folder again at its end; otherwise the node ends')
-        declare('encoding', 'bgr8', 'of image_raw', constraints='one of ' + ', '.join(ENCODERS))
+        declare('encoding', 'bgr8', 'of image_raw', choices=tuple(ENCODERS))
         declare('reliability', 'reliable',
                 'of the publishers; reliable fits every subscriber',
-                constraints='reliable or best_effort')
+                choices=('reliable', 'best_effort'))
         declare('duration', 0.0, 'seconds to publish for; 0 publishes for ever', 0.0, 1e6)
         declare('wait_for_subscribers', 0, 'of image_raw, before the first picture', 0, 100)
-
-    def _choice(self, name: str, choices) -> str:
-        value = self.get_parameter(name).value
-        if value not in choices:
-            raise UserError(f'{name} is {value!r}; choose one of {", ".join(choices)}')
-        return value
+        parameters.warn_of_unknown(self)
 
     def _qos(self) -> QoSProfile:
-        reliability = self._choice('reliability', ('reliable', 'best_effort'))
+        reliability = self.get_parameter('reliability').value
         return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=4,
                           reliability=ReliabilityPolicy[reliability.upper()])
 
@@ -311,19 +304,15 @@ def _truth(frame: SceneFrame) -> Detections:
 
 
 def main(args: Optional[List[str]] = None) -> int:
-    """Run the camera until it is interrupted or ends; return 1 if it failed."""
+    """Run the camera until it is interrupted or ends; return 2 for wrong input, 1 if it failed."""
     nodes: List[CameraNode] = []
 
     def make() -> CameraNode:
         nodes.append(CameraNode())
         return nodes[0]
 
-    try:
-        run_node(make, args, CameraNode.start)
-    except UserError as error:
-        print(f'camera_node: {error}', file=sys.stderr)
-        return 1
-    return 1 if nodes and nodes[0].failure else 0
+    refused = run_node(make, args, CameraNode.start)
+    return refused or int(bool(nodes and nodes[0].failure))
 
 
 if __name__ == '__main__':

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+import sys
 import time
 import traceback
 from typing import Any, Dict, List, Optional
@@ -24,23 +25,26 @@ from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.drawing import draw_detections
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.image_formats import ImageError, ImageView
+from yolojet_ros.core.text import one_line, shown
 from yolojet_ros.inference.load import load_backend
 from yolojet_ros.nodes import detector_parameters
 from yolojet_ros.nodes.detector_parameters import DetectorParameters, FIXED
 from yolojet_ros.nodes.frame_worker import FrameWorker
 from yolojet_ros.pipeline import Frame, Pipeline
-from yolojet_ros.ros import messages
+from yolojet_ros.ros import messages, parameters
 from yolojet_ros.ros.cdr import DetectionsWriter
 from yolojet_ros.ros.images import fill_image, view_of_compressed, view_of_image
+from yolojet_ros.ros.lifecycle import transition
 from yolojet_ros.ros.spin import run_node, until_shutdown
-from yolojet_ros.ros.statistics import Statistics, SUPERSEDED
-from yolojet_ros.ros.subscription import subscribe_images
+from yolojet_ros.ros.statistics import DEACTIVATED, FAILED, Statistics, SUPERSEDED
+from yolojet_ros.ros.subscription import image_topic, subscribe_images
 from yolojet_ros.ros.warps import WarpBuffer
 from yolojet_ros.tracking import Tracker
 from yolojet_ros.tracking.camera_motion import CameraMotion
 
 _LOG_PERIOD = 10.0  # s between two messages about one cause
 _YIELD_SECONDS = 5e-5
+_DRAIN_SECONDS = 5.0  # that deactivation waits for the image in work
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL,
                       reliability=ReliabilityPolicy.RELIABLE)
 
@@ -55,7 +59,7 @@ class _Job:
     view: Optional[ImageView] = None
 
 
-class DetectorNode(LifecycleNode):
+class DetectorNode(parameters.CheckedParameters, LifecycleNode):
     """
     Detect and track objects on the images of one camera.
 
@@ -79,14 +83,20 @@ class DetectorNode(LifecycleNode):
         self._warnings_logged = 0  # of the backend's
         self._active = False
         self._failure: Optional[str] = None
+        self._geometry: Optional[tuple] = None  # of the last image, for the log
         detector_parameters.declare(self)
+        DetectorParameters.read(self)  # what is wrong from the start is said at the start
+        parameters.warn_of_unknown(self, [
+            name for compressed in (False, True)
+            for name in parameters.qos_override_names(image_topic(self, compressed))])
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._detections_publisher = self.create_lifecycle_publisher(
             Detection2DArray, 'detections', 5)
         self._debug_publisher = self.create_lifecycle_publisher(Image, 'debug_image', 1)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
         self._failure_guard = self.create_guard_condition(self._on_worker_failure)
-        self.create_subscription(PolygonStamped, 'camera_motion', self._warps.add, 50)
+        self._motion_topic = self.create_subscription(
+            PolygonStamped, 'camera_motion', self._warps.add, 50).topic_name
         # Health is reported even while simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._publish_diagnostics, clock=steady)
@@ -103,6 +113,8 @@ class DetectorNode(LifecycleNode):
             return SetParametersResult(successful=False, reason=str(error))
         if self._pipeline:
             self._worker.call(lambda pipeline: self._apply(pipeline, wanted))
+        self.get_logger().debug('set ' + ', '.join(
+            f'{change.name} to {shown(change.value)}' for change in changes))
         return SetParametersResult(successful=True)
 
     def _apply(self, pipeline: Pipeline, wanted: DetectorParameters) -> None:
@@ -118,6 +130,7 @@ class DetectorNode(LifecycleNode):
         pipeline.tracker = self._tracker if wanted.tracking else None
         pipeline.appearance = wanted.appearance
         if wanted.camera_motion != current.camera_motion:
+            self._warps.reset()
             pipeline.camera_motion = _estimator(wanted.camera_motion)
 
     def _fix_parameters(self, fixed: bool) -> None:
@@ -126,38 +139,20 @@ class DetectorNode(LifecycleNode):
 
     # ---- lifecycle
 
+    def keep_failure(self, text: str) -> None:
+        """Say what went wrong, in the log now and in diagnostics until it is mended."""
+        self._failure = text
+        self.get_logger().error(text)
+
+    @transition
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model."""
         try:
-            used = self._used = DetectorParameters.read(self)
-            if not used.model:
-                raise UserError(
-                    'no model is set; set the parameter "model" to a YOLOv8 .onnx or .engine file')
-            self._tracker = Tracker(used.tracker)
-
-            def load() -> Pipeline:
-                backend = load_backend(
-                    used.model, used.backend, used.device, used.pipeline_depth, used.plugins)
-                try:
-                    return Pipeline(
-                        backend, used.filters, self._tracker if used.tracking else None,
-                        _estimator(used.camera_motion), used.appearance)
-                except Exception:
-                    backend.close()
-                    raise
-
-            self._worker = FrameWorker(load, self._submit, self._publish, self._on_failure)
-            self._pipeline = self._worker.wait_loaded()
-            card = self._pipeline.backend.card
-            self._writer = DetectionsWriter(card.names)
-            messages.check_writer(self._writer, _SAMPLE, card.names)
-        except Exception as error:
-            if not isinstance(error, UserError):
-                self.get_logger().debug(traceback.format_exc())
+            self._load()
+        except Exception:
             self._release()
-            self._failure = str(error)
-            self.get_logger().error(f'cannot configure: {error}')
-            return TransitionCallbackReturn.FAILURE
+            raise
+        card = self._pipeline.backend.card
         self._failure = None
         self._fix_parameters(True)
         self._info_publishers = [
@@ -172,37 +167,68 @@ class DetectorNode(LifecycleNode):
         self._log_backend_warnings()
         return TransitionCallbackReturn.SUCCESS
 
+    def _load(self) -> None:
+        """Load the model in a worker of its own; raises what was wrong with it."""
+        used = self._used = DetectorParameters.read(self)
+        if not used.model:
+            raise UserError(
+                'no model is set; set the parameter "model" to a YOLOv8 .onnx or .engine file')
+        tracker = self._tracker = Tracker(used.tracker)
+
+        def load() -> Pipeline:
+            backend = load_backend(
+                used.model, used.backend, used.device, used.pipeline_depth, used.plugins)
+            try:
+                return Pipeline(
+                    backend, used.filters, tracker if used.tracking else None,
+                    _estimator(used.camera_motion), used.appearance)
+            except Exception:
+                backend.close()
+                raise
+
+        self._worker = FrameWorker(load, self._submit, self._publish, self._on_failure)
+        self._pipeline = self._worker.wait_loaded()
+        card = self._pipeline.backend.card
+        self._writer = DetectionsWriter(card.names)
+        messages.check_writer(self._writer, _SAMPLE, card.names)
+
+    @transition
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the images."""
-        if self._failure:
-            self.get_logger().error(
-                f'cannot activate after a failure ({self._failure}); clean up and configure again')
-            return TransitionCallbackReturn.FAILURE
-        result = super().on_activate(state)
+        if self._worker.failed:
+            raise UserError(f'{self._failure}; clean up and configure the node again')
         self._statistics.restart_silence()
         self._worker.call(Pipeline.reset)
+        self._warps.reset()
+        self._geometry = None
         compressed = self._used.transport == 'compressed'
-        self._active = True
         self._subscription = subscribe_images(self, compressed, self._on_image)
+        result = super().on_activate(state)
+        self._active = True
+        self._failure = None
         self.get_logger().info(f'active: waiting for images on {self._subscription.topic_name}')
         return result
 
+    @transition
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop to listen; an image in work is still published."""
+        """Stop to listen; an image in work is still published, one that waits is dropped."""
         self._unsubscribe()
         return super().on_deactivate(state)
 
+    @transition
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model."""
         self._release()
         self._failure = None
         return TransitionCallbackReturn.SUCCESS
 
+    @transition
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything."""
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
+    @transition
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, so that configure can be tried again."""
         self._release()
@@ -220,12 +246,15 @@ class DetectorNode(LifecycleNode):
         self.destroy_node()
 
     def _unsubscribe(self) -> None:
-        self._active = False
+        """Take no more images, finish the one in work and count what is left of them."""
         if self._subscription:
             self.destroy_subscription(self._subscription)
             self._subscription = None
         if self._worker:
             self._worker.drop_waiting()
+            self._worker.drain(_DRAIN_SECONDS)
+            self._statistics.settle(FAILED if self._worker.failed else DEACTIVATED)
+        self._active = False
 
     def _release(self) -> None:
         self._unsubscribe()
@@ -256,14 +285,29 @@ class DetectorNode(LifecycleNode):
                 job.view = view_of_compressed(message)
             else:
                 job.view = view_of_image(message)
+            self._debug_geometry(job.view, message.header)
             warp = None
             if self._used.camera_motion == 'topic':
-                warp = self._warps.warp_to(message.header, job.view.width, job.view.height)
+                warp = self._told_motion(job.view, message.header)
             pipeline.submit(job.view, self._tracker_stamp(message.header), job, warp)
+            self._warps.accept()
         except ImageError as error:
             count = self._statistics.on_dropped(error.cause)
             self._log_rarely(
                 f'image:{error.cause}', f'dropped an image ({count} so far): {error}')
+
+    def _told_motion(self, view: ImageView, header: Header) -> Optional[np.ndarray]:
+        """Return how the camera moved by the topic, waiting for it if somebody publishes."""
+        missed = self._warps.missed
+        told_by = self.count_publishers(self._motion_topic)
+        warp = self._warps.warp_to(header, view.width, view.height,
+                                   self._used.camera_motion_wait if told_by else 0.0)
+        if self._warps.missed > missed:
+            self._log_rarely('motion', (
+                f'no message of {self._motion_topic} had the stamp of an image within '
+                f'{self._used.camera_motion_wait} s ({missed + 1} so far, {told_by} publishers); '
+                'the next one is told the sum; raise camera_motion_wait if it comes later'))
+        return warp
 
     def _tracker_stamp(self, header: Header) -> float:
         """Return the image's time in seconds; the clock's where the stamp is unusable."""
@@ -279,7 +323,7 @@ class DetectorNode(LifecycleNode):
     def _publish(self, frame: Frame) -> None:
         job: _Job = frame.context
         header = job.message.header
-        if not self._active:
+        if not self._active:  # counted already
             return
         with until_shutdown():
             self._detections_publisher.publish(self._writer(header, frame.detections))
@@ -313,7 +357,7 @@ class DetectorNode(LifecycleNode):
         self._debug_publisher.publish(message)
 
     def _on_failure(self, error: Exception) -> None:
-        self._failure = f'{type(error).__name__}: {error}'
+        self._failure = f'{type(error).__name__}: {one_line(str(error))}'
         self.get_logger().debug(traceback.format_exc())
         self._failure_guard.trigger()
 
@@ -339,6 +383,14 @@ class DetectorNode(LifecycleNode):
                 self.get_logger().warning(text)
             self._warnings_logged = len(warnings)
 
+    def _debug_geometry(self, view: ImageView, header: Header) -> None:
+        geometry = (view.width, view.height, view.step, view.encoding, header.frame_id)
+        if geometry != self._geometry:
+            self._geometry = geometry
+            self.get_logger().debug(
+                f'images are {view.width}x{view.height} {shown(view.encoding)}, step {view.step}, '
+                f'frame_id {shown(header.frame_id)}')
+
     def _info_header(self) -> Header:
         return Header(stamp=self.get_clock().now().to_msg())
 
@@ -350,6 +402,8 @@ class DetectorNode(LifecycleNode):
     def _publish_diagnostics(self) -> None:
         level, text, values = self._statistics.report(self._active)
         self._log_backend_warnings()
+        if self._active:
+            self.get_logger().debug('in the last second: ' + _summary(values))
         if self._failure:
             level, text = DiagnosticStatus.ERROR, self._failure
         pipeline = self._pipeline
@@ -377,6 +431,12 @@ class DetectorNode(LifecycleNode):
             self._diagnostics_publisher.publish(message)
 
 
+def _summary(values: List[KeyValue]) -> str:
+    """Return rates, ages and counts, without the times of the stages."""
+    return ', '.join(f'{item.key} {item.value}' for item in values
+                     if item.key.startswith('age') or not item.key.endswith('_ms_p50'))
+
+
 def _estimator(mode: str) -> Optional[CameraMotion]:
     return CameraMotion(mode) if mode in ('auto', 'flow') else None
 
@@ -386,10 +446,10 @@ _SAMPLE = Detections(
     np.array([0, 0], np.int32), np.array([7, -1]))
 
 
-def main(args: Optional[List[str]] = None) -> None:
-    """Run the detector until it is interrupted."""
-    run_node(DetectorNode, args, DetectorNode.autostart)
+def main(args: Optional[List[str]] = None) -> int:
+    """Run the detector until it is interrupted; return the exit code."""
+    return run_node(DetectorNode, args, DetectorNode.autostart)
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

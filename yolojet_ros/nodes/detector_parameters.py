@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Sequence, Tuple
+from typing import Any, Dict, Sequence, Tuple
 
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -37,6 +37,7 @@ class DetectorParameters:
     plugins: Tuple[str, ...]
     tracking: bool
     camera_motion: str
+    camera_motion_wait: float
     appearance: bool
     debug_image: bool
     filters: FilterParams
@@ -51,21 +52,19 @@ class DetectorParameters:
         """
         values: Dict[str, Any] = {
             name: item.value for name, item in node.get_parameters_by_prefix('').items()}
-        values.update({parameter.name: parameter.value for parameter in changes})
+        for parameter in changes:
+            if parameter.value is None:
+                raise UserError(f'{parameter.name} cannot be deleted; set a value')
+            values[parameter.name] = parameter.value
         if values['camera_motion'] is False:  # what YAML makes of a bare off
             values['camera_motion'] = 'off'
-        _check_choices(values)
+        for name, choices in _CHOICES.items():
+            parameters.check_choice(name, values[name], choices)
         own = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
         own['plugins'] = parameters.parse_names('plugins', values['plugins'])
         return cls(
             filters=parameters.read_dataclass(FilterParams, values),
             tracker=parameters.read_dataclass(TrackerParams, values, _TRACKER_PREFIX), **own)
-
-
-def _check_choices(values: Mapping[str, Any]) -> None:
-    for name, choices in _CHOICES.items():
-        if values[name] not in choices:
-            raise UserError(f'{name} is "{values[name]}"; it must be one of ' + ', '.join(choices))
 
 
 def declare(node: Node) -> None:
@@ -74,14 +73,14 @@ def declare(node: Node) -> None:
     def fixed(name: str, default: Any, description: str, *limits: int) -> None:
         parameters.declare(
             node, name, default, f'{description} Fixed while configured: clean up the node first.',
-            *limits, constraints=_constraints(name))
+            *limits, choices=_CHOICES.get(name, ()))
 
     fixed('model', '', 'Path of a YOLOv8 .onnx file or a TensorRT .engine file.')
     fixed('backend', 'auto', 'What runs the network.')
-    fixed('device', 0, 'CUDA device index.', 0, 63)
+    fixed('device', 0, 'CUDA device index; ONNX Runtime runs on the CPU and takes 0 only.', 0, 63)
     fixed('transport', 'raw', 'Whether to subscribe image_raw or image_raw/compressed.')
     fixed('pipeline_depth', 1, 'Images on the GPU at once. 2 raises throughput and adds up to '
-          'one frame of latency.', 1, 2)
+          'one frame of latency; ONNX Runtime takes 1 only.', 1, 2)
     fixed('plugins', (), "Libraries (.so) of your own TensorRT plugins. They run as part of this "
           'process; an engine cannot name them itself.')
     parameters.declare(
@@ -92,7 +91,11 @@ def declare(node: Node) -> None:
         node, 'camera_motion', 'auto', 'How the tracker learns that the camera moves. auto '
         'estimates it from the images and rests while the camera stands still, flow always '
         'estimates, topic takes it from the topic camera_motion, off never.',
-        constraints=_constraints('camera_motion'), dynamic=True)
+        choices=_CHOICES['camera_motion'], dynamic=True)
+    parameters.declare(
+        node, 'camera_motion_wait', 0.05, 'Seconds to wait for the camera_motion message of an '
+        'image. Raising it serves odometry that takes longer; results come as much later.',
+        0.0, 1.0)
     parameters.declare(
         node, 'appearance', False, 'Let the tracker know lost objects again by colour and edges. '
         'Helps where objects look different, costs about 0.05 ms for each.')
@@ -100,7 +103,3 @@ def declare(node: Node) -> None:
         node, 'debug_image', True, 'Draw debug_image while someone subscribes to it.')
     parameters.declare_dataclass(node, FilterParams)
     parameters.declare_dataclass(node, TrackerParams, _TRACKER_PREFIX)
-
-
-def _constraints(name: str) -> str:
-    return 'one of ' + ', '.join(_CHOICES[name]) if name in _CHOICES else ''

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+import sys
 import time
 from typing import List, Optional
 
@@ -20,7 +21,7 @@ from yolojet_ros.ros.spin import run_node
 from yolojet_ros.ros.subscription import subscribe_images
 
 
-class EchoNode(Node):
+class EchoNode(parameters.CheckedParameters, Node):
     """
     Subscribe `image_raw` as the detector does, answer each image with its header on `echo`.
 
@@ -59,10 +60,10 @@ class EchoNode(Node):
         self.destroy_node()
 
 
-def main(args: Optional[List[str]] = None) -> None:
-    """Run the echo node until it is interrupted."""
-    run_node(EchoNode, args)
+def main(args: Optional[List[str]] = None) -> int:
+    """Run the echo node until it is interrupted; return the exit code."""
+    return run_node(EchoNode, args)
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -9,8 +9,6 @@ import time
 from typing import List, Optional
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-import rclpy
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
 from yolojet_ros.core.engine_card import EngineCard
@@ -19,7 +17,9 @@ from yolojet_ros.engine.plan import BuildPlan, Options, resolve
 from yolojet_ros.engine.report import headline
 from yolojet_ros.engine.workflow import build_engine
 from yolojet_ros.ros import parameters
+from yolojet_ros.ros.spin import run_node
 
+_INTERRUPTED = 130  # exit code
 _SETTLE_SECONDS = 0.5  # in which the last diagnostics reach their subscribers
 # Parameter, default, option of engine.plan.Options, description. Empty and -1 leave it open.
 _PARAMETERS = (
@@ -39,7 +39,7 @@ _PARAMETERS = (
     ('device', 0, 'device', 'Index of the GPU.'))
 
 
-class EngineBuilderNode(Node):
+class EngineBuilderNode(parameters.CheckedParameters, Node):
     """
     Build one engine, in a thread of its own, then stop.
 
@@ -52,6 +52,7 @@ class EngineBuilderNode(Node):
         super().__init__('engine_builder', **kwargs)
         for name, default, _, description in _PARAMETERS:
             parameters.declare(self, name, default, description, read_only=True)
+        parameters.warn_of_unknown(self)
         self.exit_code: Optional[int] = None
         self._start = time.monotonic()
         self._publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
@@ -111,7 +112,7 @@ class EngineBuilderNode(Node):
     def _publish(self, level: bytes, message: str, values: dict) -> None:
         values = {'elapsed_s': round(time.monotonic() - self._start, 1), **values}
         status = DiagnosticStatus(
-            level=level, name=f'{self.get_name()}: build', message=message,
+            level=level, name=f'{self.get_fully_qualified_name()}: build', message=message,
             hardware_id='gpu', values=[KeyValue(key=key, value=str(value))
                                        for key, value in values.items()])
         array = DiagnosticArray(status=[status])
@@ -121,23 +122,21 @@ class EngineBuilderNode(Node):
 
 def main(args: Optional[List[str]] = None) -> int:
     """Build as the parameters say and return the exit code; 130 if interrupted."""
-    rclpy.init(args=args)
-    node = EngineBuilderNode()
-    try:
-        node.start()
-        while node.exit_code is None:
-            rclpy.spin_once(node, timeout_sec=0.1)
-        return node.exit_code
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 130
-    finally:
-        if rclpy.ok():
-            node.destroy_node()
-        rclpy.try_shutdown()
-        if node.exit_code is None:
-            # TensorRT does not come back before it is done; nothing is written until then.
-            sys.stderr.flush()
-            os._exit(130)
+    nodes: List[EngineBuilderNode] = []
+
+    def make() -> EngineBuilderNode:
+        nodes.append(EngineBuilderNode())
+        return nodes[0]
+
+    refused = run_node(
+        make, args, EngineBuilderNode.start, lambda node: node.exit_code is not None)
+    if refused:
+        return refused
+    if not nodes or nodes[0].exit_code is None:
+        # TensorRT does not come back before it is done; nothing is written until then.
+        sys.stderr.flush()
+        os._exit(_INTERRUPTED)
+    return nodes[0].exit_code
 
 
 if __name__ == '__main__':

@@ -37,6 +37,7 @@ class FrameWorker:
         self._calls: Deque[Callable[[Pipeline], None]] = deque()
         self._stopping = False
         self._failed = False
+        self._busy = False  # an item is in work, or a frame in flight
         self._loaded: Future = Future()
         self._thread = threading.Thread(
             target=self._main, args=(load,), name='frame_worker', daemon=True)
@@ -50,14 +51,14 @@ class FrameWorker:
         """Hand over the newest item; return the one that it replaces, if any."""
         with self._wake:
             replaced, self._newest = self._newest, item
-            self._wake.notify()
+            self._wake.notify_all()
             return replaced
 
     def call(self, function: Callable[[Pipeline], None]) -> None:
         """Have `function(pipeline)` called in the thread before the next frame."""
         with self._wake:
             self._calls.append(function)
-            self._wake.notify()
+            self._wake.notify_all()
 
     def drop_waiting(self) -> Optional[Any]:
         """Take back the item that waits, if any."""
@@ -65,11 +66,22 @@ class FrameWorker:
             waiting, self._newest = self._newest, None
             return waiting
 
+    @property
+    def failed(self) -> bool:
+        """Return whether the thread has given up; it then only waits for `stop`."""
+        return self._failed
+
+    def drain(self, seconds: float) -> bool:
+        """Wait until no frame is in work; return False if `seconds` did not suffice."""
+        with self._wake:
+            return self._wake.wait_for(
+                lambda: self._failed or not (self._busy or self._newest is not None), seconds)
+
     def stop(self) -> None:
         """Close the pipeline's backend and end the thread."""
         with self._wake:
             self._stopping = True
-            self._wake.notify()
+            self._wake.notify_all()
         self._thread.join()
 
     def _main(self, load: Callable[[], Pipeline]) -> None:
@@ -87,6 +99,8 @@ class FrameWorker:
     def _serve(self, pipeline: Pipeline) -> None:
         while True:
             with self._wake:
+                self._busy = bool(pipeline.in_flight)
+                self._wake.notify_all()
                 # With a frame in flight there is work to do even without a new image.
                 self._wake.wait_for(lambda: (
                     self._stopping or self._calls or self._newest is not None
@@ -95,6 +109,7 @@ class FrameWorker:
                     return
                 calls, self._calls = self._calls, deque()
                 item, self._newest = self._newest, None
+                self._busy = self._busy or item is not None
             if not self._failed:
                 self._step(pipeline, calls, item)
 

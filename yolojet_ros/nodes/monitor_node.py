@@ -33,7 +33,7 @@ _SETTLE_SECONDS = 3.0  # for the last results after the camera's end
 _VIDEO_WIDTH = 960
 
 
-class MonitorNode(Node):
+class MonitorNode(parameters.CheckedParameters, Node):
     """
     Watch one camera and one detector until the camera has finished.
 
@@ -273,10 +273,10 @@ def _fit_width(picture: np.ndarray, width: int) -> np.ndarray:
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def main(args: Optional[List[str]] = None) -> None:
-    """Run the monitor until the camera has finished, or it is interrupted."""
-    run_node(MonitorNode, args)
+def main(args: Optional[List[str]] = None) -> int:
+    """Run the monitor until the camera has finished, or it is interrupted; return the code."""
+    return run_node(MonitorNode, args)
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

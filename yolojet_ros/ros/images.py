@@ -10,6 +10,7 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
 from yolojet_ros.core.image_formats import FORMATS, ImageError, ImageView
+from yolojet_ros.core.text import one_line, shown
 
 
 def view_of_image(message: Image) -> ImageView:
@@ -40,7 +41,7 @@ def view_of_compressed(message: CompressedImage) -> ImageView:
             pass
     if image is None:
         raise ImageError('decode', (
-            f'{data.size} bytes of format "{message.format}" cannot be decoded; '
+            f'{data.size} bytes of format {shown(message.format)} cannot be decoded; '
             'a complete JPEG or PNG is expected'))
     return ImageView.from_bgr(image)
 
@@ -66,11 +67,12 @@ def _by_cv_bridge(message: Image) -> np.ndarray:
         from cv_bridge import CvBridge, CvBridgeError
     except Exception as error:  # a cv_bridge built for NumPy 1 fails in many ways on NumPy 2
         raise ImageError('encoding', (
-            f'cannot decode encoding "{message.encoding}" without cv_bridge; supported are '
+            f'cannot decode encoding {shown(message.encoding)} without cv_bridge; supported are '
             + ', '.join(sorted(FORMATS)))) from error
     try:
         return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(message, 'bgr8'))
     except (CvBridgeError, TypeError, ValueError) as error:
         raise ImageError('encoding', (
-            f'cv_bridge cannot convert encoding "{message.encoding}" to bgr8 ({error}); '
+            f'cv_bridge cannot convert encoding {shown(message.encoding)} to bgr8 '
+            f'({one_line(str(error), 200)}); '
             'supported are ' + ', '.join(sorted(FORMATS)))) from error

@@ -1,22 +1,95 @@
-"""ROS parameters from parameter dataclasses, and back."""
+"""ROS parameters from parameter dataclasses, and back; wrong ones refused with a sentence."""
 
 from __future__ import annotations
 
+import array
 from dataclasses import fields
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar
+from difflib import get_close_matches
+import math
+from typing import (
+    Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar)
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import (
+    FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult)
 from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.text import shown
 
 Params = TypeVar('Params')
+
+_WANTED = {bool: 'true or false', int: 'an integer', float: 'a number', str: 'a text'}
+_TYPES = {Parameter.Type.BOOL: bool, Parameter.Type.INTEGER: int, Parameter.Type.DOUBLE: float,
+          Parameter.Type.STRING: str}
+_MAX_DEPTH = 10000
+_QOS_CHOICES = {
+    'reliability': ('reliable', 'best_effort', 'system_default', *(
+        ('best_available',) if hasattr(ReliabilityPolicy, 'BEST_AVAILABLE') else ())),
+    'history': tuple(policy.name.lower() for policy in (
+        HistoryPolicy.KEEP_LAST, HistoryPolicy.KEEP_ALL, HistoryPolicy.SYSTEM_DEFAULT)),
+}
+QOS_POLICIES = (*_QOS_CHOICES, 'depth')
+
+
+class CheckedParameters:
+    """
+    A mixin for nodes: a request to set parameters is done or refused with a sentence.
+
+    It stands before rclpy's own check, which takes no integer for a float, deletes
+    what can be of any type, and raises for a name that it does not know.
+    """
+
+    def set_parameters_atomically(
+        self, parameter_list: Sequence[Parameter],
+    ) -> SetParametersResult:
+        """Set all or none of the parameters; never raises."""
+        try:
+            wanted = [_conform(self, parameter) for parameter in parameter_list]
+            return super().set_parameters_atomically(wanted)
+        except UserError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        except Exception as error:  # a node must not die of what it is asked for
+            return SetParametersResult(
+                successful=False, reason=f'refused for {type(error).__name__}: {error}')
+
+
+def _conform(node: Node, parameter: Parameter) -> Parameter:
+    """Return a parameter in the type that was declared, or raise UserError."""
+    name = parameter.name
+    if not node.has_parameter(name):
+        raise UserError(f'{shown(name)} is no parameter of this node'
+                        + _nearest(name, node.get_parameters_by_prefix('')))
+    if parameter.type_ == Parameter.Type.NOT_SET:
+        raise UserError(f'{name} cannot be deleted; set the value that you want instead')
+    descriptor = node.describe_parameter(name)
+    kind = None if descriptor.dynamic_typing else _TYPES.get(Parameter.Type(descriptor.type))
+    if kind is None:
+        return parameter
+    return Parameter(name, value=_checked(name, parameter.value, kind, descriptor))
+
+
+def _checked(name: str, value: Any, kind: type, descriptor: ParameterDescriptor) -> Any:
+    """Return the value as `kind`, which an integer can be where a float is wanted."""
+    if kind is float and type(value) is int:
+        value = float(value)
+    limits = [*descriptor.floating_point_range, *descriptor.integer_range]
+    wanted = _WANTED[kind]
+    if limits:
+        wanted += f' from {limits[0].from_value} to {limits[0].to_value}'
+    elif kind is str and type(value) in (bool, int, float):
+        wanted += ', in quotes'
+    if type(value) is not kind or kind is float and not math.isfinite(value) or limits and not (
+            limits[0].from_value <= value <= limits[0].to_value):
+        raise UserError(f'{name} is {shown(value)}; set {wanted}')
+    return value
 
 
 def declare(
     node: Node, name: str, default: Any, description: str, minimum: Optional[float] = None,
     maximum: Optional[float] = None, constraints: str = '', read_only: bool = False,
-    dynamic: bool = False,
+    dynamic: bool = False, choices: Sequence[str] = (),
 ) -> None:
     """
     Declare one parameter with a full descriptor.
@@ -24,18 +97,94 @@ def declare(
     An empty tuple as default declares a list. Its type is dynamic, because an
     empty list has no type in ROS; `parse_list` checks what arrives. `dynamic`
     does so for a value that YAML may read as another type.
+
+    :param choices: the texts that it may be; checked here, at the start, only
+    :raises UserError: if the start value has the wrong type or is out of its range.
     """
     is_list = isinstance(default, tuple)
+    kind = None if dynamic or is_list else type(default)
     descriptor = ParameterDescriptor(
-        description=description, additional_constraints=constraints, read_only=read_only,
-        dynamic_typing=dynamic or is_list)
+        description=description, read_only=read_only, dynamic_typing=kind is None,
+        additional_constraints=constraints or ('one of ' + ', '.join(choices) if choices else ''))
     if minimum is not None and isinstance(default, float):
         descriptor.floating_point_range = [
             FloatingPointRange(from_value=float(minimum), to_value=float(maximum))]
     elif minimum is not None and isinstance(default, int):
         descriptor.integer_range = [
             IntegerRange(from_value=int(minimum), to_value=int(maximum), step=1)]
-    node.declare_parameter(name, [] if is_list else default, descriptor)
+    value = _start_value(node, name, [] if is_list else default)
+    if kind is not None:
+        value = _checked(name, value, kind, descriptor)
+        check_choice(name, value, choices)
+    node.declare_parameter(name, value, descriptor, ignore_override=True)
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """:raises UserError: if there are choices and the value is none of them."""
+    if choices and value not in choices:
+        raise UserError(f'{name} is {shown(value)}; it must be one of ' + ', '.join(choices))
+
+
+def _start_value(node: Node, name: str, default: Any) -> Any:
+    """Return what command line and params files say of a parameter, else the default."""
+    # With any type, so that the check and its sentence are ours.
+    found = node.declare_parameter(name, default, ParameterDescriptor(dynamic_typing=True))
+    node.undeclare_parameter(name)
+    return default if found.value is None else found.value
+
+
+def declare_qos_overrides(node: Node, topic: str, profile: QoSProfile) -> None:
+    """
+    Declare ROS's QoS overrides of a subscription: reliability, history and depth.
+
+    :param topic: as resolved
+    :param profile: what holds where the user says nothing
+    :raises UserError: naming the parameter, its value and the allowed ones.
+    """
+    for policy, name in zip(QOS_POLICIES, qos_override_names(topic)):
+        if node.has_parameter(name):
+            continue
+        value = getattr(profile, policy)
+        if policy == 'depth':
+            declare(node, name, value, f'Images that may wait, of the subscription of {topic}.',
+                    1, _MAX_DEPTH, read_only=True)
+        else:
+            declare(node, name, value.name.lower(), f'{policy} of the subscription of {topic}.',
+                    read_only=True, choices=_QOS_CHOICES[policy])
+
+
+def qos_override_names(topic: str) -> List[str]:
+    """Return the names of the QoS overrides of a subscription."""
+    return [f'qos_overrides.{topic}.subscription.{policy}' for policy in QOS_POLICIES]
+
+
+def start_names(node: Node) -> List[str]:
+    """Return the names of the parameters given by command line and params files."""
+    # rclpy tells them by no public name. Without it nothing is lost but a warning.
+    return sorted(getattr(node, '_parameter_overrides', {}))
+
+
+def warn_of_unknown(node: Node, later: Iterable[str] = ()) -> None:
+    """
+    Name the given parameters that this node does not have, each with the nearest it has.
+
+    :param later: names that will be declared later
+    """
+    known = [*node.get_parameters_by_prefix(''), *later]
+    for name in start_names(node):
+        if name not in known:
+            node.get_logger().warning(
+                f'{shown(name)} is no parameter of this node and has no effect'
+                + _nearest(name, known))
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """Return the question after a name that was meant, or nothing."""
+    known = list(known)
+    # Also `low_score` for `tracker.low_score`.
+    found = [other for other in known if other.rpartition('.')[2] == name]
+    found = found or get_close_matches(name, known, 1)
+    return f'; did you mean {found[0]}?' if found else ''
 
 
 def declare_dataclass(node: Node, params: Type, prefix: str = '') -> None:
@@ -63,7 +212,8 @@ def read_dataclass(
 
 def parse_list(value: Any) -> List[Any]:
     """Return a list parameter's entries; `['']` is empty, as YAML files often need it."""
-    entries = list(value) if value is not None and not isinstance(value, (str, bytes)) else [value]
+    is_list = isinstance(value, (list, tuple, array.array))
+    entries = list(value) if is_list else [value]
     return [] if entries in ([''], [None]) else entries
 
 
@@ -83,7 +233,7 @@ def _class_names(name: str, entries: Sequence[Any]) -> Tuple[str, ...]:
 def _strings(name: str, entries: Sequence[Any], what: str) -> Tuple[str, ...]:
     for entry in entries:
         if not isinstance(entry, str):
-            raise UserError(f'{name} holds {entry!r}; it must be a list of {what}')
+            raise UserError(f'{name} holds {shown(entry)}; it must be a list of {what}')
     return tuple(entries)
 
 
@@ -97,16 +247,19 @@ def _class_thresholds(name: str, entries: Sequence[Any]) -> Tuple[Tuple[str, flo
             colon = ''
         if not colon:
             raise UserError(
-                f'{name} holds {entry!r}; each entry must be NAME:VALUE, such as "person:0.5"')
+                f'{name} holds {shown(entry)}; each entry must be NAME:VALUE, '
+                'such as "person:0.5"')
     return tuple(pairs)
 
 
 def _polygon(name: str, entries: Sequence[Any]) -> Tuple[Tuple[float, float], ...]:
     try:
+        if any(isinstance(entry, bool) for entry in entries):
+            raise TypeError
         numbers = [float(entry) for entry in entries]
     except (TypeError, ValueError):
         raise UserError(
-            f'{name} is {list(entries)!r}; it must be numbers x1, y1, x2, y2, ...') from None
+            f'{name} is {shown(list(entries))}; it must be numbers x1, y1, x2, y2, ...') from None
     if len(numbers) % 2:
         raise UserError(
             f'{name} has {len(numbers)} numbers; it must be pairs x1, y1, x2, y2, ...')

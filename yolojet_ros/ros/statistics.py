@@ -15,6 +15,8 @@ _SILENCE = 2.0  # s without an image that are worth a warning
 _STALE = 0.5  # s of age that are worth a warning
 _DROPPED = 0.2  # share of dropped images that is worth a warning
 SUPERSEDED = 'superseded'  # a newer image came before this one was started
+DEACTIVATED = 'deactivated'  # it waited when the node was deactivated
+FAILED = 'failed'  # it was in work or waited when the network failed
 
 
 class Statistics:
@@ -47,6 +49,14 @@ class Statistics:
         with self._lock:
             self.drops[cause] += 1
             return self.drops[cause]
+
+    def settle(self, cause: str) -> int:
+        """Count every image that is neither processed nor dropped yet; return how many."""
+        with self._lock:
+            left = self.received - self.processed - sum(self.drops.values())
+            if left:
+                self.drops[cause] += left
+            return left
 
     def on_odd_stamp(self) -> None:
         """Count an image whose stamp is zero or invalid."""

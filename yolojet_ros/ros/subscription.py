@@ -10,6 +10,8 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
+from yolojet_ros.ros.parameters import declare_qos_overrides
+
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
 except ImportError:  # Humble
@@ -30,8 +32,11 @@ def subscribe_images(
     A remapping of `image_raw` alone moves the compressed topic along with it,
     as image_transport does. The user may change the QoS by the parameters
     `qos_overrides.TOPIC.subscription.{reliability,history,depth}`.
+
+    :raises UserError: if one of these has a value that there is not.
     """
-    topic = _topic(node, compressed)
+    topic = image_topic(node, compressed)
+    declare_qos_overrides(node, topic, SENSOR_QOS)
 
     def on_incompatible(event: Any) -> None:
         node.get_logger().warning(_incompatible_text(node, topic, event))
@@ -42,7 +47,8 @@ def subscribe_images(
         qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
 
-def _topic(node: Node, compressed: bool) -> str:
+def image_topic(node: Node, compressed: bool) -> str:
+    """Return the topic that `subscribe_images` takes, as remapped."""
     base = node.resolve_topic_name('image_raw')
     if not compressed:
         return base

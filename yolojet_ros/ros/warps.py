@@ -9,6 +9,7 @@ with the same stamp, in pixels: an affine, in a message that every ROS has.
 from __future__ import annotations
 
 from collections import deque
+import threading
 from typing import Deque, Optional, Tuple
 
 from geometry_msgs.msg import Point32, PolygonStamped
@@ -41,38 +42,77 @@ def warp_of_polygon(message: PolygonStamped, width: int, height: int) -> Optiona
 
 
 class WarpBuffer:
-    """Collect camera motion by stamp, and compose it over the images that were skipped."""
+    """
+    Collect camera motion by stamp, and compose it until an image has used it.
+
+    What an image was not told, because it was dropped or the message came too
+    late, is told with the next one. `add` is called by another thread than the rest.
+
+    missed: images whose motion did not come in time
+    """
 
     def __init__(self) -> None:
         self._held: Deque[Tuple[int, PolygonStamped]] = deque(maxlen=_HELD)
-        self._last: Optional[int] = None
+        self._arrived = threading.Condition()
+        self._used: Optional[int] = None  # stamp up to which motion was told
+        self._asked: Optional[int] = None  # the same once the image asked for is accepted
+        self._forgotten = -1  # newest stamp that fell out of the buffer
+        self._silent = False  # nothing came during the last wait, nor since
+        self.missed = 0
 
     def add(self, message: PolygonStamped) -> None:
-        """Take a message; a stamp that goes back starts anew."""
+        """Take a message; a stamp that goes back starts anew, what holds no motion is nothing."""
         stamp = _nanoseconds(message.header)
-        if self._held and stamp < self._held[-1][0]:
-            self._held.clear()
-        self._held.append((stamp, message))
+        with self._arrived:
+            self._silent = False
+            if warp_of_polygon(message, 1, 1) is None:
+                return
+            if self._held and stamp < self._held[-1][0]:
+                self._held.clear()
+            if len(self._held) == _HELD:
+                self._forgotten = self._held[0][0]
+            self._held.append((stamp, message))
+            self._arrived.notify_all()
 
-    def warp_to(self, header: Header, width: int, height: int) -> Optional[np.ndarray]:
-        """
-        Return the motion from the image asked for last to the one with `header`.
+    def reset(self) -> None:
+        """Let the next image be the first."""
+        with self._arrived:
+            self._used = self._asked = None
 
-        None if no message has the stamp of this image, or it is the first.
+    def warp_to(
+        self, header: Header, width: int, height: int, seconds: float = 0.0,
+    ) -> Optional[np.ndarray]:
         """
-        stamp, last = _nanoseconds(header), self._last
-        self._last = stamp
-        between = [(at, message) for at, message in tuple(self._held)
-                   if last is not None and last < at <= stamp]
-        if not between or between[-1][0] != stamp:
-            return None
+        Return the motion since the image last told to the one with `header`, float64[2, 3].
+
+        None if no message has the stamp of this image, or it is the first. Call
+        `accept` once the image is used; if it is not, its motion is kept.
+
+        :param seconds: how long to wait for the message of this image
+        """
+        stamp = _nanoseconds(header)
+        with self._arrived:
+            if self._used is None or not self._forgotten <= self._used < stamp:
+                self._asked = stamp
+                return None
+            if not self._silent and not self._arrived.wait_for(
+                    lambda: self._held and self._held[-1][0] >= stamp, seconds):
+                self._silent = seconds > 0
+            between = [item for item in self._held if self._used < item[0] <= stamp]
+            if not between or between[-1][0] != stamp:
+                self._asked = self._used
+                self.missed += 1
+                return None
+            self._asked = stamp
         total = np.eye(3)
         for _, message in between:
-            warp = warp_of_polygon(message, width, height)
-            if warp is None:
-                return None
-            total = np.vstack((warp, (0, 0, 1))) @ total
+            total = np.vstack((warp_of_polygon(message, width, height), (0, 0, 1))) @ total
         return total[:2]
+
+    def accept(self) -> None:
+        """Take the motion that was asked for last as used."""
+        with self._arrived:
+            self._used = self._asked
 
 
 def _nanoseconds(header: Header) -> int:

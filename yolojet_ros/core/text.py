@@ -1,0 +1,33 @@
+"""Text of strangers in a log: bounded, in one line, and nothing that a terminal obeys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_LIMIT = 60  # characters
+
+
+def shown(value: Any, limit: int = _LIMIT) -> str:
+    """
+    Return a value as a log may show it: text quoted and escaped, cut after `limit` characters.
+
+    >>> shown('a\\nb')
+    '"a\\\\nb"'
+    """
+    # Cut before repr, which may make ten characters of one.
+    cut = value[:limit] if isinstance(value, (str, bytes, list, tuple)) else value
+    text = repr(cut)
+    if isinstance(value, str):
+        text = f'"{text[1:-1]}"'
+    if len(text) > 2 * limit:
+        text = text[:2 * limit] + '...'
+    if cut is not value and len(cut) < len(value):
+        text += f'... ({len(value)} in all)'
+    return text
+
+
+def one_line(text: str, limit: int = 1000) -> str:
+    """Return text as one line without control characters, cut after `limit` characters."""
+    line = ' '.join(text[:2 * limit].split())
+    line = ''.join(char if char.isprintable() else '?' for char in line)
+    return line if len(line) <= limit else line[:limit] + '...'
