@@ -13,13 +13,14 @@ import pytest
 pytest.importorskip('pycocotools')
 
 from model_samples import stills  # noqa: E402
+from models import raw_output, write_model  # noqa: E402
 from yolojet_ros.core.detections import Detections  # noqa: E402
 from yolojet_ros.core.errors import UserError  # noqa: E402
 from yolojet_ros.model.data import (  # noqa: E402
-    coco_images, image_files, read_image, scene_still, scene_stills, TEST_SEED)
+    coco_set, image_files, read_image, scene_set, scene_still, scene_stills, TEST_SEED)
 from yolojet_ros.model.evaluation import (  # noqa: E402
-    Accuracy, Candidate, CocoScorer, measure, Measurement)
-from yolojet_ros.model.report import details, losses_within, table  # noqa: E402
+    Accuracy, Candidate, CocoScorer, measure, Measurement, one_label_each)
+from yolojet_ros.model.report import details, losses_within, measure_all, table  # noqa: E402
 from yolojet_ros.sim.scene import CLASS_NAMES  # noqa: E402
 
 
@@ -107,27 +108,110 @@ def test_small_objects_are_not_asked_for():
     assert sides and min(sides) >= 6
 
 
-def test_coco_files_give_images_with_boxes_of_the_models_classes(tmp_path):
-    still = stills(1)[0]
-    cv2.imwrite(str(tmp_path / 'a.png'), still.image)
+def _coco(folder, objects=(('cone', [1, 2, 10, 20]), ('whale', [30, 2, 10, 20])), **changes):
+    """Write one image with objects; return the annotation file."""
+    cv2.imwrite(str(folder / 'a.png'), stills(1)[0].image)
+    names = sorted({name for name, _ in objects}) + ['unused']
     data = {
         'images': [{'id': 7, 'file_name': 'a.png'}],
-        'categories': [{'id': 3, 'name': 'cone'}, {'id': 9, 'name': 'whale'}],
+        'categories': [{'id': 3 * k, 'name': name} for k, name in enumerate(names)],
         'annotations': [
-            {'image_id': 7, 'category_id': 3, 'bbox': [1, 2, 10, 20], 'iscrowd': 0},
-            {'image_id': 7, 'category_id': 9, 'bbox': [1, 2, 10, 20], 'iscrowd': 0}]}
-    file = tmp_path / 'coco.json'
+            {'image_id': 7, 'category_id': 3 * names.index(name), 'bbox': box, 'iscrowd': 0}
+            for name, box in objects], **changes}
+    file = folder / 'coco.json'
     file.write_text(json.dumps(data))
-    image, = coco_images(file, tmp_path, ('crate', 'cone'))
-    assert np.array_equal(image.image, still.image)
-    assert image.boxes.tolist() == [[1, 2, 11, 22]] and image.classes.tolist() == [1]
-    with pytest.raises(UserError, match='none of which the model knows'):
-        next(coco_images(file, tmp_path, ('dog',)))
-    file.write_text('{"images": []}')
-    with pytest.raises(UserError, match='not a COCO detection file'):
-        next(coco_images(file, tmp_path, ('cone',)))
+    return file
+
+
+def test_coco_files_give_images_with_their_own_class_names(tmp_path):
+    data = coco_set(_coco(tmp_path), tmp_path)
+    assert data.names == ('cone', 'whale') and data.count == 1
+    image, = data.only(('whale',)).images
+    assert np.array_equal(image.image, stills(1)[0].image)
+    assert image.boxes.tolist() == [[30, 2, 40, 22]] and image.classes.tolist() == [0]
+    with pytest.raises(UserError, match='no object of class "unused"'):
+        data.only(('unused',))
+
+
+@pytest.mark.parametrize('changes', [
+    {'images': None}, {'categories': [{'id': 0}]}, {'categories': []},
+    {'annotations': [{'image_id': 7, 'category_id': 0, 'bbox': [1, 2]}]},
+    {'annotations': [{'image_id': 7, 'category_id': 0, 'bbox': 'x'}]}, {'annotations': 5}])
+def test_files_that_are_not_coco_are_refused_in_one_sentence(changes, tmp_path):
+    with pytest.raises(UserError, match='not a COCO detection file') as error:
+        coco_set(_coco(tmp_path, **changes), tmp_path)
+    assert '\n' not in str(error.value)
     with pytest.raises(UserError, match='cannot read'):
-        next(coco_images(tmp_path / 'none.json', tmp_path, ('cone',)))
+        coco_set(tmp_path / 'none.json', tmp_path)
+
+
+_BOXES = [[20, 20, 16, 16], [60, 40, 20, 20]]
+
+
+def _two_boxes(path, names, scores):
+    """Write a model that sees two boxes in 96x64, with these scores per class."""
+    return write_model(path, raw_output(_BOXES, scores, (96, 64), len(names)), (96, 64), names)
+
+
+def _data(folder):
+    cv2.imwrite(str(folder / 'a.png'), np.zeros((64, 96, 3), np.uint8))
+    objects = [('crate', [12, 12, 16, 16]), ('cone', [50, 30, 20, 20])]
+    file = _coco(folder, objects)
+    cv2.imwrite(str(folder / 'a.png'), np.zeros((64, 96, 3), np.uint8))
+    return [str(file), str(folder)]
+
+
+def test_classes_are_matched_by_name_not_by_order(tmp_path):
+    files = [
+        _two_boxes(tmp_path / 'a.onnx', ('crate', 'cone'), [[.9, 0], [0, .8]]),
+        _two_boxes(tmp_path / 'b.onnx', ('cone', 'whale', 'crate'), [[0, 0, .9], [.8, 0, 0]]),
+        _two_boxes(tmp_path / 'c.onnx', ('cone', 'crate'), [[.9, 0], [0, .8]])]
+    found = measure_all(files, _data(tmp_path), 0)
+    assert [m.accuracy.map for m in found] == pytest.approx([1, 1, 0], abs=1e-6)
+
+
+def test_a_model_that_does_not_know_what_is_labelled_is_refused(tmp_path):
+    known = _two_boxes(tmp_path / 'a.onnx', ('crate', 'cone'), [[.9, 0], [0, .8]])
+    other = _two_boxes(tmp_path / 'b.onnx', ('crate', 'kone'), [[.9, 0], [0, .8]])
+    for data in (_data(tmp_path), ['scene']):
+        with pytest.raises(UserError, match='b.onnx does not know the class "[a-z]+"'):
+            measure_all([other], data, 1)
+    with pytest.raises(UserError, match='b.onnx does not know the class "cone"'):
+        measure_all([known, other], _data(tmp_path), 0)
+    found = measure_all([known, other], _data(tmp_path), 0, classes=['crate'])
+    assert [m.accuracy.map for m in found] == pytest.approx([1, 1])
+    assert found[0].accuracy.objects == 1 and list(found[0].accuracy.per_class) == ['crate']
+
+
+def test_multi_label_scoring_counts_every_class_of_an_anchor_point(tmp_path):
+    # The cone's best class is wrong; its second one is right.
+    path = _two_boxes(tmp_path / 'a.onnx', ('crate', 'cone'), [[.9, 0], [.5, .4]])
+    single, = measure_all([path], _data(tmp_path), 0)
+    multi, = measure_all([path], _data(tmp_path), 0, multi_label=True)
+    assert single.accuracy.per_class == pytest.approx({'crate': 1, 'cone': 0})
+    assert multi.accuracy.per_class == pytest.approx({'crate': 1, 'cone': 1})
+    assert 'single-label' in table([single]) and 'multi-label' in table([multi])
+
+
+def test_every_label_gets_the_column_of_its_anchor_point():
+    rng = np.random.default_rng(0)
+    rows = rng.random((7, 40)).astype(np.float32)
+    rows[4:] *= rows[4:] > 0.5
+    columns = one_label_each(rows, 0.5)
+    assert columns.shape[1] == np.count_nonzero(rows[4:] >= 0.5)
+    assert (np.count_nonzero(columns[4:], axis=0) == 1).all()
+    expected = sorted((float(rows[4 + k, a]), k, *rows[:4, a].tolist())
+                      for k in range(3) for a in range(40) if rows[4 + k, a] >= 0.5)
+    assert expected == sorted((float(c[4:].max()), int(c[4:].argmax()), *c[:4].tolist())
+                              for c in columns.T)
+
+
+def test_a_model_that_ends_in_nms_has_no_second_labels(tmp_path):
+    rows = np.array([[[12, 12, 28, 28, .9, 0], [50, 30, 70, 50, .8, 1]]], np.float32)
+    path = write_model(tmp_path / 'n.onnx', rows, (96, 64), ('crate', 'cone'))
+    assert measure_all([path], _data(tmp_path), 0)[0].accuracy.map == pytest.approx(1)
+    with pytest.raises(UserError, match='ends in NMS'):
+        measure_all([path], _data(tmp_path), 0, multi_label=True)
 
 
 def test_images_that_are_none_are_refused(tmp_path):
@@ -143,9 +227,9 @@ def test_images_that_are_none_are_refused(tmp_path):
 
 
 def test_demo_model_knows_the_scene():
-    candidate = Candidate(Path(__file__).parents[1] / 'engines/demo/yolojet_demo.onnx')
-    result, = measure([candidate], scene_stills(40, TEST_SEED), 40)
-    assert candidate.names == CLASS_NAMES
+    candidate = Candidate(
+        Path(__file__).parents[1] / 'engines/demo/yolojet_demo.onnx', CLASS_NAMES)
+    result, = measure([candidate], scene_set(40, TEST_SEED))
     # On 2,000 stills 0.964 and 0.854; 40 of them scatter by a few points.
     assert result.accuracy.map50 > 0.9 and result.accuracy.map > 0.78
     assert result.parameters == 3_007_013 and 12 < result.megabytes < 12.5

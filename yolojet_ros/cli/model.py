@@ -308,6 +308,12 @@ def _add_evaluate(commands) -> None:
                         help='scene (default), or COCO_JSON IMAGE_FOLDER')
     parser.add_argument('--images', type=int, default=500,
                         help='stills of the scene (default 500)')
+    parser.add_argument('--classes', nargs='+', default=[], metavar='NAME',
+                        help='measure these alone (default: all that are labelled; every '
+                             'model has to know them by name)')
+    parser.add_argument('--labels', choices=('single', 'multi'), default='single',
+                        help='an anchor point counts with its best class, as in the node '
+                             '(default), or with every class, as published mAP figures are made')
     parser.add_argument('--threads', type=int, default=0, help='CPU threads (default: all)')
     parser.set_defaults(run=_evaluate)
 
@@ -316,7 +322,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     from yolojet_ros.model import report
 
     paths = list(dict.fromkeys([*([args.against] if args.against else []), *args.models]))
-    measured = report.measure_all(paths, args.data, args.images, args.threads)
+    measured = report.measure_all(
+        paths, args.data, args.images, args.threads, args.classes, args.labels == 'multi')
     print(report.table(measured))
     print(report.details(measured))
     if not args.against:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 import json
 import multiprocessing
 from pathlib import Path
-from typing import Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 import cv2
 import numpy as np
 
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.sim.scene import sample
+from yolojet_ros.sim.scene import CLASS_NAMES, sample
 
 IMAGE_SUFFIXES = frozenset(('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'))
 
@@ -45,6 +45,54 @@ class LabelledImage:
     boxes: np.ndarray
     classes: np.ndarray
     clear: np.ndarray
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """
+    Images with the names of what is labelled in them.
+
+    source: name, for messages
+    names: of the classes, by the index that the images use
+    count: how many images
+    images: to go through once
+    """
+
+    source: str
+    names: Tuple[str, ...]
+    count: int
+    images: Iterable[LabelledImage]
+
+    def only(self, wanted: Sequence[str]) -> LabelledSet:
+        """
+        Return the set with no labels but of the classes `wanted`.
+
+        :raises UserError: if one of them is not labelled.
+        """
+        unknown = [name for name in wanted if name not in self.names]
+        if unknown:
+            raise UserError(
+                f'{self.source} has no object of class "{unknown[0]}"; it has '
+                f'{some_names(self.names)}')
+        index = np.array([wanted.index(n) if n in wanted else -1 for n in self.names])
+
+        def relabelled(image: LabelledImage) -> LabelledImage:
+            classes = index[image.classes]
+            keep = classes >= 0
+            return replace(image, boxes=image.boxes[keep], classes=classes[keep],
+                           clear=image.clear[keep])
+
+        return replace(self, names=tuple(wanted), images=map(relabelled, self.images))
+
+
+def some_names(names: Sequence[str]) -> str:
+    """Join the first names for a message."""
+    return ', '.join(names[:10]) + (f' and {len(names) - 10} more' if len(names) > 10 else '')
+
+
+def scene_set(count: int, first_seed: int) -> LabelledSet:
+    """Return stills of the synthetic scene."""
+    return LabelledSet('the scene', CLASS_NAMES, count, scene_stills(count, first_seed))
 
 
 def scene_still(seed: int, size: Tuple[int, int]) -> LabelledImage:
@@ -113,46 +161,44 @@ def image_files(folder: Path) -> List[Path]:
     return files
 
 
-def coco_images(
-    annotations: Path, folder: Path, names: Tuple[str, ...],
-) -> Iterator[LabelledImage]:
+def coco_set(annotations: Path, folder: Path) -> LabelledSet:
     """
-    Yield the images of a COCO detection data set.
+    Return a COCO detection data set; its classes are the categories that have an object.
 
     :param annotations: the JSON file with 'images', 'annotations' and 'categories'.
     :param folder: where the images lie.
-    :param names: class names of the model; categories are matched to them by name.
-    :raises UserError: if the file is not COCO, or shares no class with the model.
+    :raises UserError: if the file is not COCO; an image that cannot be read is told later.
     """
-    images, objects, classes = _read_coco(Path(annotations), names)
-    for image in images:
-        found = objects.get(image['id'], [])
-        boxes = np.array([o['bbox'] for o in found], np.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        yield LabelledImage(
-            read_image(Path(folder) / image['file_name']), boxes,
-            np.array([classes[o['category_id']] for o in found], np.int64),
-            np.array([not o.get('iscrowd', 0) for o in found], bool))
-
-
-def _read_coco(path: Path, names: Tuple[str, ...]):
+    annotations = Path(annotations)
     try:
-        data = json.loads(path.read_text(encoding='utf-8'))
-        images, categories = data['images'], data['categories']
-        classes = {c['id']: names.index(c['name']) for c in categories if c['name'] in names}
-        objects: Dict[int, list] = {}
-        for entry in data['annotations']:
-            if entry['category_id'] in classes:
-                objects.setdefault(entry['image_id'], []).append(entry)
+        data = json.loads(annotations.read_text(encoding='utf-8'))
+        return _coco_set(annotations.name, data, Path(folder))
     except OSError as error:
-        raise UserError(f'cannot read {path}: {error.strerror}') from error
-    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f'cannot read {annotations}: {error.strerror}') from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
-            f'{path} is not a COCO detection file ({error!r}); it needs "images", '
+            f'{annotations} is not a COCO detection file ({error!r}); it needs "images", '
             '"annotations" and "categories"') from error
-    if not classes:
-        known = ', '.join(str(c['name']) for c in categories[:10])
-        raise UserError(
-            f'{path} has the classes {known}, none of which the model knows '
-            f'({", ".join(names[:10])})')
-    return images, objects, classes
+
+
+def _coco_set(source: str, data: Dict[str, Any], folder: Path) -> LabelledSet:
+    categories = {entry['id']: str(entry['name']) for entry in data['categories']}
+    objects: Dict[Any, List[Tuple[Any, str, bool]]] = {}
+    for entry in data['annotations']:
+        box = np.array(entry['bbox'], np.float32).reshape(4)
+        objects.setdefault(entry['image_id'], []).append(
+            (box, categories[entry['category_id']], not entry.get('iscrowd', 0)))
+    labelled = {name for found in objects.values() for _, name, _ in found}
+    names = tuple(dict.fromkeys(n for n in categories.values() if n in labelled))
+    images = [(entry['id'], str(entry['file_name'])) for entry in data['images']]
+
+    def labelled_image(image: Tuple[Any, str]) -> LabelledImage:
+        found = objects.get(image[0], [])
+        boxes = np.array([box for box, _, _ in found], np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        return LabelledImage(
+            read_image(folder / image[1]), boxes,
+            np.array([names.index(name) for _, name, _ in found], np.int64),
+            np.array([clear for _, _, clear in found], bool))
+
+    return LabelledSet(source, names, len(images), map(labelled_image, images))

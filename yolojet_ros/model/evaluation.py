@@ -1,4 +1,10 @@
-"""Measure a detector: COCO mAP (pycocotools), speed and file size, side by side."""
+"""
+Measure a detector: COCO mAP (pycocotools), speed and file size, side by side.
+
+Classes are matched by name. An anchor point counts with its best class, as in the package's
+own decoding, or with every class (multi-label), as the figures that are published for YOLO
+models are made.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,8 @@ import contextlib
 from dataclasses import dataclass
 import io
 from pathlib import Path
-from typing import Dict, Iterable, List, Sequence
+import time
+from typing import Dict, List, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -14,13 +21,18 @@ from tqdm import tqdm
 from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.filters import FilterParams, Selection
+from yolojet_ros.core.head import detect
 from yolojet_ros.core.image_formats import ImageView
-from yolojet_ros.core.stage_times import StageTimes
+from yolojet_ros.core.letterbox import Letterboxer
+from yolojet_ros.core.model_card import HeadLayout
 from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
 from yolojet_ros.model import onnx_file
-from yolojet_ros.model.data import LabelledImage
+from yolojet_ros.model.data import LabelledImage, LabelledSet, some_names
 
 SIZES = ('small', 'medium', 'large')
+_LEAST_SCORE = 0.001
+# Of an image; published figures are made with as many.
+_MAX_LABELS = 30_000
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,12 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Accuracy, network time (median and 90th percentile, ms), size and weights of a file."""
+    """
+    What was found out about a file.
+
+    median_ms, p90_ms: of the network
+    multi_label: whether an anchor point counted with every class
+    """
 
     path: Path
     accuracy: Accuracy
@@ -53,6 +70,7 @@ class Measurement:
     p90_ms: float
     megabytes: float
     parameters: int
+    multi_label: bool = False
 
 
 class CocoScorer:
@@ -139,35 +157,79 @@ def _mean(precision: np.ndarray) -> float:
     return float(valid.mean()) if valid.size else float('nan')
 
 
-def low_threshold_selection(names: Sequence[str]) -> Selection:
+def low_threshold_selection(names: Sequence[str], wanted: Sequence[str] = ()) -> Selection:
     """Let through what COCO scores: everything above 0.001, NMS at IoU 0.7."""
-    return FilterParams(score_threshold=0.001, iou_threshold=0.7).resolve(names)
+    return FilterParams(
+        score_threshold=_LEAST_SCORE, iou_threshold=0.7, classes=tuple(wanted)).resolve(names)
+
+
+def one_label_each(rows: np.ndarray, least: float = _LEAST_SCORE) -> np.ndarray:
+    """
+    Give every class of an anchor point that scores at least `least` a column of its own.
+
+    :param rows: float[4 + nc, A], a raw head.
+    :returns: float32[4 + nc, k], the best 30,000 of them.
+    """
+    classes, anchors = np.nonzero(rows[4:] >= least)
+    scores = rows[4 + classes, anchors]
+    best = np.argsort(-scores, kind='stable')[:_MAX_LABELS]
+    columns = np.zeros((len(rows), len(best)), np.float32)
+    columns[:4] = rows[:4, anchors[best]]
+    columns[4 + classes[best], np.arange(len(best))] = scores[best]
+    return columns
 
 
 class Candidate:
     """
     One ONNX model under measurement.
 
+    :param names: the classes to score, by the index that the truth uses.
     :param threads: of ONNX Runtime; 0 for all cores.
-    :raises UserError: if the file is no YOLOv8 detector.
+    :param multi_label: let an anchor point count with every class, not its best one.
+    :raises UserError: if the file is no YOLOv8 detector, or does not know one of the classes.
     """
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
+    def __init__(
+        self, path: Path, names: Sequence[str], threads: int = 0, multi_label: bool = False,
+    ) -> None:
         """Load the model."""
         self.path = Path(path)
         self._backend = OnnxRuntimeBackend(self.path, threads or None)
-        self.names = self._backend.card.names
-        self._selection = low_threshold_selection(self.names)
-        self._scorer = CocoScorer(self.names)
+        card = self._backend.card
+        unknown = [name for name in names if name not in card.names]
+        if unknown:
+            raise UserError(
+                f'{self.path} does not know the class "{unknown[0]}" of the data; its classes '
+                f'are {some_names(card.names)}; give data with these, or --classes with those '
+                'to measure')
+        if multi_label and card.layout.final:
+            raise UserError(
+                f'{self.path} ends in NMS, so each of its boxes has one class already; use '
+                '--labels single')
+        self._layout = card.layout
+        self._multi_label = multi_label
+        self._letterboxer = Letterboxer(
+            card.input_size, np.float16 if card.half else np.float32)
+        self._selection = low_threshold_selection(card.names, names)
+        self._index = np.array(
+            [names.index(name) if name in names else -1 for name in card.names])
+        self._scorer = CocoScorer(names)
         self._network_ms: List[float] = []
 
     def see(self, labelled: LabelledImage) -> None:
         """Run one image as the runtime would."""
-        times = StageTimes()
-        view = ImageView.from_bgr(np.ascontiguousarray(labelled.image))
-        found = self._backend.detect(view, self._selection, times)
-        self._scorer.add(labelled.boxes, labelled.classes, labelled.clear, found)
-        self._network_ms.append(times.laps['network'])
+        tensor, letterbox = self._letterboxer(
+            ImageView.from_bgr(np.ascontiguousarray(labelled.image)))
+        start = time.perf_counter()
+        output, layout = self._backend.run(tensor)[0][0], self._layout
+        self._network_ms.append(1e3 * (time.perf_counter() - start))
+        if self._multi_label:
+            rows = output.T if layout is HeadLayout.TRANSPOSED else output
+            output, layout = one_label_each(rows), HeadLayout.RAW
+        found = detect(output, layout, letterbox, self._selection)
+        self._scorer.add(
+            labelled.boxes, labelled.classes, labelled.clear,
+            Detections(found.boxes, found.scores, self._index[found.classes]))
 
     def result(self) -> Measurement:
         """Score everything seen."""
@@ -175,18 +237,12 @@ class Candidate:
         median, p90 = np.percentile(self._network_ms, (50, 90))
         return Measurement(
             self.path, accuracy, float(median), float(p90), self.path.stat().st_size / 1e6,
-            onnx_file.weight_count(onnx_file.load(self.path)))
+            onnx_file.weight_count(onnx_file.load(self.path)), self._multi_label)
 
 
-def measure(
-    candidates: Sequence[Candidate], images: Iterable[LabelledImage], count: int = 0,
-) -> List[Measurement]:
-    """
-    Measure models on the same images, in turns, so that load on the machine hits all alike.
-
-    :param count: how many images there are, for the progress bar; 0 if not known.
-    """
-    for labelled in tqdm(images, 'evaluate', count or None, unit='image'):
+def measure(candidates: Sequence[Candidate], data: LabelledSet) -> List[Measurement]:
+    """Measure models on the same images, in turns, so that load on the machine hits all alike."""
+    for labelled in tqdm(data.images, 'evaluate', data.count or None, unit='image'):
         for candidate in candidates:
             candidate.see(labelled)
     return [candidate.result() for candidate in candidates]

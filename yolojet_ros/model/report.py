@@ -8,7 +8,7 @@ import tempfile
 from typing import Dict, List, Sequence, TYPE_CHECKING
 
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.model.data import coco_images, scene_stills, TEST_SEED
+from yolojet_ros.model.data import coco_set, scene_set, TEST_SEED
 from yolojet_ros.model.evaluation import Candidate, measure, Measurement, SIZES
 
 if TYPE_CHECKING:
@@ -17,20 +17,28 @@ if TYPE_CHECKING:
 
 def measure_all(
     paths: Sequence[Path], data: Sequence[str], count: int, threads: int = 0,
+    classes: Sequence[str] = (), multi_label: bool = False,
 ) -> List[Measurement]:
     """
-    Measure several models on the same data.
+    Measure several models on the same data; classes are matched by name.
 
     :param data: ('scene',) for held-out stills, or (COCO JSON, image folder).
     :param count: how many stills of the scene.
+    :param classes: names of those to measure; none for all that are labelled.
+    :param multi_label: let an anchor point count with every class, not its best one.
+    :raises UserError: if a model does not know one of the classes.
     """
-    candidates = [Candidate(path, threads) for path in paths]
     if list(data) == ['scene']:
-        return measure(candidates, scene_stills(count, TEST_SEED), count)
-    if len(data) != 2:
+        labelled = scene_set(count, TEST_SEED)
+    elif len(data) == 2:
+        labelled = coco_set(Path(data[0]), Path(data[1]))
+    else:
         raise UserError(
             f'--data has {len(data)} values; give "scene", or a COCO file and an image folder')
-    return measure(candidates, coco_images(Path(data[0]), Path(data[1]), candidates[0].names))
+    if classes:
+        labelled = labelled.only(tuple(dict.fromkeys(classes)))
+    return measure(
+        [Candidate(path, labelled.names, threads, multi_label) for path in paths], labelled)
 
 
 def table(measured: Sequence[Measurement]) -> str:
@@ -42,7 +50,10 @@ def table(measured: Sequence[Measurement]) -> str:
             f'{100 * m.accuracy.map50:.2f}', f'{100 * m.accuracy.map:.2f}',
             f'{m.median_ms:.2f}', f'{m.p90_ms:.2f}'))
     first = measured[0].accuracy
-    return (f'{_align(rows)}\n{first.images} images, {first.objects} objects; '
+    scoring = ('multi-label: an anchor point counts with every class, as in published figures'
+               if measured[0].multi_label else
+               "single-label: an anchor point counts with its best class, as in the node")
+    return (f'{_align(rows)}\n{first.images} images, {first.objects} objects; {scoring}; '
             'ms: the network on this CPU, batch 1')
 
 
