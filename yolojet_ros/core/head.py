@@ -54,6 +54,8 @@ def decode(output: np.ndarray, layout: HeadLayout, selection: Selection) -> Cand
     :param layout: which of the three
     :param selection: thresholds
     """
+    # Halves are compared slowly, and NumPy 1 would go on calculating in them.
+    output = output.astype(np.float32, copy=False)
     with np.errstate(over='ignore', invalid='ignore'):
         if layout is HeadLayout.NMS:
             boxes, scores, classes, broken = _select_final(output, selection)
@@ -96,18 +98,17 @@ _Selected = Tuple[np.ndarray, np.ndarray, np.ndarray, int]
 def _select_raw(rows: np.ndarray, selection: Selection) -> _Selected:
     all_scores = rows[4:]
     # The maximum is cheap and leaves few anchors; argmax over all of them is not.
-    best = all_scores.max(axis=0).astype(np.float32, copy=False)
+    best = all_scores.max(axis=0)
     sound = best <= 1  # False for NaN, which the maximum hands on
     anchors = np.flatnonzero(sound & (best >= selection.thresholds.min()))
     classes = all_scores[:, anchors].argmax(axis=0).astype(np.int32)
     keep = best[anchors] >= selection.thresholds[classes]
     anchors = anchors[keep]
-    boxes = boxes_.from_center(rows[:4, anchors].T.astype(np.float32, copy=False))
+    boxes = boxes_.from_center(rows[:4, anchors].T)
     return boxes, best[anchors], classes[keep], len(sound) - np.count_nonzero(sound)
 
 
 def _select_final(rows: np.ndarray, selection: Selection) -> _Selected:
-    rows = rows.astype(np.float32, copy=False)
     scores, labels = rows[:, 4], rows[:, 5]
     known = (labels > -1) & (labels < len(selection.thresholds))
     classes = np.where(known, labels, 0).astype(np.int32)

@@ -140,9 +140,8 @@ class ImageView:
         raw = self.data.reshape(rows, self.step)[:, :row_bytes]
         if kind.dtype.itemsize > 1:
             order = kind.dtype.newbyteorder('>' if self.big_endian else '<')
-            if self.step % kind.dtype.itemsize:
-                raw = np.ascontiguousarray(raw)
-            raw = raw.view(order)
+            # NumPy before 1.23 gives another type to contiguous arrays only.
+            raw = np.ascontiguousarray(raw).view(order)
         if kind.channels == 1:
             return raw
         return raw.reshape(rows, self.width, kind.channels)

@@ -201,6 +201,7 @@ class Tracker:
         last, self._stamp = self._stamp, stamp
         return 0.0 if last is None else stamp - last
 
+    @np.errstate(invalid='ignore')  # NaN is not usable; NumPy before 1.23 warns of it
     def _usable(self, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """Return the indices of the detections worth looking at, at most max_tracks of them."""
         near = np.abs(boxes) < _FARTHEST
