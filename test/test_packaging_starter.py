@@ -101,10 +101,54 @@ def test_environment_of_somebody_else_is_not_touched(project):
     assert (project / '.venv' / 'precious').read_text() == 'mine'
 
 
-@pytest.mark.parametrize('arguments', [('--ros', 'humble'), ('--ros=humble',), ('--ros',)])
-def test_unknown_distribution_is_refused(project, arguments):
+@pytest.mark.parametrize('arguments, words', [
+    (('--ros', 'humble'), '--ros takes one of kilted, jazzy'),
+    (('--ros=humble',), '--ros takes one of kilted, jazzy'),
+    (('--ros',), '--ros takes one of kilted, jazzy'),
+    (('--env', 'foxy'), "--env takes one of jetpack5, humble, jazzy, not 'foxy'"),
+    (('--env=humble', '--ros', 'jazzy'), '--env is without ROS')])
+def test_unknown_distribution_is_refused(project, arguments, words):
     result = _start(project, 'test', *arguments)
-    assert result.returncode == 1 and '--ros takes one of kilted, jazzy' in result.stderr
+    assert result.returncode == 1 and words in result.stderr
+    assert len(result.stderr.splitlines()) == 1 and not list(project.glob('.venv*'))
+
+
+def _interpreter(folder, name, code):
+    folder.mkdir()
+    path = folder / name
+    path.write_text(f'#!/bin/sh\n{code}\n')
+    path.chmod(0o755)
+    return str(folder)
+
+
+def test_system_whose_python_does_not_start_is_one_sentence(project, tmp_path):
+    refusing = _interpreter(tmp_path / 'shims', 'python3.8', 'exit 127')
+    other = _interpreter(tmp_path / 'other', 'python3.8', f'exec {sys.executable} "$@"')
+    result = _start(project, 'test', '--env', 'jetpack5', PATH=os.pathsep.join((refusing, other)))
+    assert result.returncode == 1 and not list(project.glob('.venv*'))
+    assert result.stderr == (
+        'yolojet: jetpack5 has Python 3.8, and no python3.8 in PATH starts: install that '
+        'interpreter, or put the folder it lies in into PATH\n')
+
+
+def test_an_interpreter_that_refuses_hides_no_other(starter, tmp_path, monkeypatch):
+    name = f'python3.{sys.version_info[1]}'
+    refusing = _interpreter(tmp_path / 'shims', name, 'exit 127')
+    working = _interpreter(tmp_path / 'bin', name, f'exec {sys.executable} "$@"')
+    monkeypatch.setenv('PATH', os.pathsep.join((refusing, '', '/nowhere', working)))
+    assert starter.find_python(sys.version_info[1]) == os.path.join(working, name)
+    assert starter.find_python(3) is None
+
+
+def test_systems_have_the_versions_that_they_ship(starter):
+    shipped = {'jetpack5': ('numpy==1.17.4', 'scipy==1.4.1', 'opencv-python-headless==4.5.4.60'),
+               'humble': ('numpy==1.21.5', 'scipy==1.8.0', 'opencv-python-headless==4.5.4.60'),
+               'jazzy': ('numpy==1.26.4', 'scipy==1.11.4', 'opencv-python-headless==4.6.0.66')}
+    assert set(shipped) == set(starter.SYSTEMS)
+    for name, pins in shipped.items():
+        venv = starter.SystemVenv(name)
+        (path,) = venv._files(venv.first)
+        assert set(pins) <= set(starter.read_requirements(path))
 
 
 def _sourced(tmp_path, modules, suffix):
@@ -135,7 +179,7 @@ def test_stamp_follows_every_file_and_group(project, starter, monkeypatch):
     monkeypatch.setattr(starter, 'ROOT', project)
     monkeypatch.setattr(starter, 'REQUIREMENTS', project / 'requirements')
     monkeypatch.setattr(starter, 'INTERFACES', project / 'interfaces' / 'vision_msgs')
-    venv = starter.Venv('kilted', sourced=False)
+    venv = starter.RosVenv('kilted', sourced=False)
     groups = ['ros', 'base', 'test']
     venv.folder.mkdir()
     assert venv.missing(groups) == groups
@@ -187,7 +231,7 @@ def test_requirements_are_pinned_exactly_and_in_order():
     ('test', 'kilted', ['ros', 'base', 'test', 'tools', 'train']),
     ('test', 'jazzy', ['ros', 'base', 'test'])])
 def test_a_command_gets_the_packages_that_it_needs(starter, command, distro, expected):
-    assert starter.groups_of([command], starter.Venv(distro, sourced=False), True) == expected
+    assert starter.RosVenv(distro, sourced=False).groups(command, last=True) == expected
 
 
 def test_interrupted_starter_says_so(project):

@@ -15,6 +15,9 @@ Run the tests with pytest, on ROS 2 Kilted from wheels unless a ROS 2 is sourced
 With --ros the tests that start nodes or use messages run on the wheels of that
 distribution, in an environment of its own. Everything else does not depend on
 ROS and has been tested once that way.
+
+With --env everything else runs on the Python, NumPy, SciPy, OpenCV and ONNX Runtime
+that this system ships, without ROS and PyTorch. Its Python must be in PATH.
 """
 
 EPILOG = """\
@@ -22,6 +25,7 @@ Arguments that are not known here go to pytest:
   ./yolojet test -k letterbox -x
   ./yolojet test test/test_core_nms.py
   ./yolojet test --ros jazzy --durations 10
+  ./yolojet test --env jetpack5
 """
 
 # What depends on the ROS 2 distribution.
@@ -33,10 +37,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         'test', help='run the test suite', description=DESCRIPTION, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-        usage='yolojet test [-h] [--ros DISTRO] [PYTEST ARGUMENTS]')
-    parser.add_argument(
+        usage='yolojet test [-h] [--ros DISTRO | --env SYSTEM] [PYTEST ARGUMENTS]')
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
         '--ros', choices=('kilted', 'jazzy'), metavar='DISTRO',
         help='run the tests that use ROS on the wheels of this distribution: kilted or jazzy')
+    where.add_argument(
+        '--env', choices=('jetpack5', 'humble', 'jazzy'), metavar='SYSTEM',
+        help='run the tests that need no ROS on the libraries of this system: jetpack5 '
+             '(Python 3.8), humble (3.10) or jazzy (3.12)')
     # `rest` receives the arguments that argparse does not know.
     parser.set_defaults(run=run, rest=[])
 
@@ -52,6 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
     targets: List[str] = []
     if not any(os.path.exists(argument.split('::')[0]) for argument in arguments.rest):
         targets = [str(folder)]
+        with_ros = {path for name in ROS_TESTS for path in folder.glob(name)}
         if arguments.ros:
-            targets = sorted(str(path) for name in ROS_TESTS for path in folder.glob(name))
+            targets = sorted(map(str, with_ros))
+        elif arguments.env:
+            targets = sorted(map(str, set(folder.glob('test_*.py')) - with_ros))
     return int(pytest.main(['--rootdir', str(root), *arguments.rest, *targets]))
