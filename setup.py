@@ -29,7 +29,10 @@ setup(
     zip_safe=False,
     install_requires=['setuptools'],
     # Exact versions for ./yolojet are in requirements/train.txt.
-    extras_require={'train': ['onnx', 'onnxslim', 'pycocotools', 'rosbags', 'torch']},
+    extras_require={
+        'train': ['onnx', 'onnxslim', 'pycocotools', 'rosbags', 'torch'],
+        'test': ['hypothesis', 'pytest', 'pytest-timeout'],  # pytest: what makes colcon test run
+    },
     data_files=[
         ('share/ament_index/resource_index/packages', ['resource/' + NAME]),
         ('share/' + NAME, ['package.xml']),
@@ -39,8 +42,7 @@ setup(
         ('share/' + NAME + '/config', ['yolojet_ros/ros/fastdds.xml']),
         shared('engines/demo'),
         shared('launch', '*.launch.py'),
-        # ros2 run and launch look for executables here; console_scripts would
-        # come to lie in bin/ when pip installs the package.
+        # ros2 run and launch look for executables here; console_scripts lie in bin/.
         ('lib/' + NAME, sorted(glob('scripts/*'))),
     ],
     entry_points={'console_scripts': ['yolojet = yolojet_ros.cli.main:main']},

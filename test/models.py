@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper, TensorProto
+import pytest
 
 from yolojet_ros.core.model_card import anchor_count
+
+onnx = pytest.importorskip('onnx')
+pytest.importorskip('onnxruntime')
+from onnx import helper, numpy_helper, TensorProto  # noqa: E402
 
 NAMES = ('crate', 'barrel', 'cone')
 
