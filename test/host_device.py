@@ -1,12 +1,13 @@
 """A GPU that is the CPU: the runtime's device and graphs over host memory and host kernels."""
 
-from contextlib import contextmanager
+import threading
 import time
 import types
+import weakref
 
 import cuda_on_host
 import numpy as np
-from yolojet_ros.inference.backend import BackendError
+import trt_standin
 from yolojet_ros.inference.cuda import device as device_
 
 
@@ -30,24 +31,34 @@ class Event:
         return (other.time - self.time) * 1e3
 
 
+class _CudaError(Exception):
+    pass
+
+
+class _CudaMemoryError(_CudaError):
+    pass
+
+
 class HostDevice(device_.Device):
     """Implements what device.Device offers, without CUDA."""
 
     library = None
     fail_after = None  # allocations until memory runs out
+    left_open = None  # what was not freed when the latest device was closed
 
     def __init__(self, index=0):
+        # Device.current() is the real one.
+        self._cuda = types.SimpleNamespace(
+            Error=_CudaError, MemoryError=_CudaMemoryError,
+            Context=types.SimpleNamespace(pop=lambda: None))
+        self._context = types.SimpleNamespace(push=lambda: None, detach=lambda: None)
+        self._lock = threading.RLock()
+        self._streams = weakref.WeakSet()
+        self._before = weakref.WeakSet(trt_standin.living())
         self.index, self.name, self.capability = index, 'Host GPU', (8, 7)
         self.integrated, self.driver_version, self.allocated = False, 12020, 0
         self.multiprocessors = 1
-        self.closed = False
         self.buffers = []
-
-    @contextmanager
-    def current(self):
-        if self.closed:
-            raise BackendError('the GPU context is closed; load the engine again')
-        yield
 
     def memory(self):
         return 4 << 30, 8 << 30
@@ -56,10 +67,10 @@ class HostDevice(device_.Device):
         if HostDevice.fail_after is not None:
             HostDevice.fail_after -= 1
             if HostDevice.fail_after < 0:
-                raise BackendError('the GPU is out of memory')
-        self.allocated += nbytes
+                raise _CudaMemoryError('no memory')
         if nbytes > self.memory()[0]:
-            raise BackendError('the GPU is out of memory')
+            raise _CudaMemoryError('no memory')
+        self.allocated += nbytes
         memory = types.SimpleNamespace(array=array, free=lambda: None)
         buffer = device_.Buffer(
             self, memory, array.ctypes.data, array if mapped else None, nbytes)
@@ -93,7 +104,9 @@ class HostDevice(device_.Device):
         target._memory.array[:nbytes] = 0
 
     def stream(self):
-        return Stream()
+        stream = Stream()
+        self._streams.add(stream)
+        return stream
 
     def event(self):
         return Event()
@@ -103,7 +116,11 @@ class HostDevice(device_.Device):
         return types.SimpleNamespace(get_function=_function)
 
     def close(self):
-        self.closed = True
+        if self._context is not None:
+            # What is alive now would be freed without a context.
+            HostDevice.left_open = [*self._streams, *(
+                item for item in trt_standin.living() if item not in self._before)]
+        super().close()
 
 
 def _function(name):
@@ -147,6 +164,7 @@ def install(monkeypatch, library):
     """Let the runtime use the host as its GPU."""
     monkeypatch.setattr(HostDevice, 'library', library)
     monkeypatch.setattr(HostDevice, 'fail_after', None)
+    monkeypatch.setattr(HostDevice, 'left_open', None)
     monkeypatch.setattr(HostGraph, 'made', 0)
     for module in ('inference.tensorrt_backend', 'engine.workflow', 'engine.gpu_check'):
         monkeypatch.setattr(f'yolojet_ros.{module}.Device', HostDevice)

@@ -18,6 +18,7 @@ from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.model_card import HeadLayout, ModelCard
 from yolojet_ros.core.stage_times import StageTimes
 from yolojet_ros.engine import inspection, layers, plan, verify, workflow
+from yolojet_ros.inference.backend import BackendError
 from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
 from yolojet_ros.inference.tensorrt_backend import TensorRTBackend
 from yolojet_ros.model.calibration_images import network_inputs
@@ -337,7 +338,43 @@ def test_a_failed_build_leaves_nothing_behind(use, models, tmp_path, monkeypatch
         lambda self, images: np.full((len(images), 7, 126), np.nan, np.float32))
     with pytest.raises(UserError, match='not installed'):
         build(folder, models['float'], precision='fp16')
+    assert host_device.HostDevice.left_open == []
     assert not folder.exists() or not list(folder.iterdir())
+
+
+@pytest.mark.parametrize('method', [
+    'Runtime.deserialize_cuda_engine', 'ICudaEngine.create_execution_context',
+    'IExecutionContext.execute_async_v3', 'OnnxParser.parse_from_file',
+    'Builder.build_serialized_network', 'EngineInspector.get_engine_information'])
+def test_whatever_fails_in_a_build_all_is_freed_before_the_context(
+        method, use, models, tmp_path, monkeypatch):
+    trt = use('8.6')
+    name, method = method.split('.')
+    stand_in = {**trt_standin._PRIVATE, **trt_standin._CLASSES}[name]
+
+    def fail(self, *args):
+        raise _Unexpected('of the test')
+    monkeypatch.setattr(stand_in, method, fail)
+    with pytest.raises(_Unexpected):
+        build(tmp_path, models['float'], precision='fp16')
+    assert host_device.HostDevice.left_open == [] and not (tmp_path / 'e.engine').exists()
+    monkeypatch.undo()
+    assert trt
+
+
+class _Unexpected(Exception):
+    pass
+
+
+def test_a_build_says_that_its_engine_cannot_be_recorded(use, models, tmp_path, monkeypatch):
+    use('8.6')
+
+    class NoGraph:
+        def __init__(self, stream, work):
+            raise BackendError('could not record a CUDA graph: CUDA_ERROR_STREAM (900)')
+    monkeypatch.setattr('yolojet_ros.inference.tensorrt_session.Graph', NoGraph)
+    _, warnings = build(tmp_path, models['float'], precision='fp16')
+    assert 'without a CUDA graph' in warnings[-1] and 'CUDA_ERROR_STREAM (900)' in warnings[-1]
 
 
 def test_another_version_is_told_with_the_command_that_rebuilds(use, models, tmp_path):

@@ -202,6 +202,7 @@ def test_without_memory_loading_fails_and_can_be_tried_again(make, tmp_path):
         with pytest.raises(BackendError, match='out of memory'):
             TensorRTBackend(tmp_path / 'b1.engine')
         HostDevice.fail_after = None
+        assert HostDevice.left_open == []
     backend = make()
     HostDevice.fail_after = 2
     with pytest.raises(BackendError, match='out of memory'):

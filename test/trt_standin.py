@@ -22,6 +22,16 @@ VERSIONS = tuple(_DATA['versions'])
 _ALSO = {'8.2': {'PluginFieldCollection'}}
 
 
+_LIVING = weakref.WeakSet()
+# What needs the CUDA context when it is freed.
+_OF_A_CONTEXT = ('Runtime', 'ICudaEngine', 'IExecutionContext', 'Builder')
+
+
+def living():
+    """Return the objects that must be freed before their CUDA context."""
+    return list(_LIVING)
+
+
 class Surface:
     """The names of one version."""
 
@@ -50,6 +60,12 @@ class _Strict:
 
     surface = None
     real_name = None
+
+    def __new__(cls, *args, **kwargs):
+        made = object.__new__(cls)
+        if cls.real_name in _OF_A_CONTEXT:
+            _LIVING.add(made)
+        return made
 
     def __getattribute__(self, name):
         if not name.startswith('_') and name not in ('surface', 'real_name'):

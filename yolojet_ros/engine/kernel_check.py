@@ -135,8 +135,14 @@ class _NoNetwork:
         self.outputs = [Tensor('output0', 1, False, np.dtype(head), (1, *rows))]
         self.tensors = self.inputs + self.outputs
 
-    def create_execution(self) -> _NoNetwork:
+    def create_execution(self, stream: int) -> _NoNetwork:
         return self
+
+    def set_batch(self, batch: int) -> None:
+        """Leave it at one image."""
+
+    def nbytes(self, tensor: Tensor) -> int:
+        return int(np.prod(tensor.shape)) * tensor.dtype.itemsize
 
     def bind(self, tensor: Tensor, pointer: int) -> None:
         """Ignore the address."""

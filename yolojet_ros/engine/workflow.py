@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Callable, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import numpy as np
 
@@ -59,36 +59,39 @@ def _build_on(
             if calibrator is not None:
                 calibrator.free()
         progress.phase('verifying')
-        network = Network(built.engine, Path(plan.out).name)
-        head, card = read_card(network, facts.metadata)
-        session = Session(device, network, head)
-        try:
-            verdict = _verify(session, plan, facts, card, built.precision, warn)
-            latency = session.latency_ms()
-        finally:
-            session.close()
-        others = layers.other_precision(layers.inspect(network), built.precision)
+        with closing(Network(built.engine, Path(plan.out).name)) as network:
+            head, card = read_card(network, facts.metadata)
+            with closing(Session(device, network, head)) as session:
+                verdict = _verify(session, plan, facts, card, built.precision, warn)
+                latency = session.latency_ms()
+                if session.obstacle is not None:
+                    warn(f'the engine runs without a CUDA graph, which takes longer: '
+                         f'{session.obstacle}')
+            found = _engine_facts(network, device, built)
         seconds = progress.elapsed
     with atomic_path(plan.out) as temporary:
         temporary.write_bytes(built.engine)
         result = EngineCard(
             engine_sha256=sha256(temporary), onnx=plan.options.onnx, onnx_sha256=facts.sha256,
-            metadata=facts.metadata,
-            tensors=[{'name': tensor.name, 'input': tensor.is_input,
-                      'dtype': tensor.dtype.name, 'shape': list(tensor.shape)}
-                     for tensor in network.tensors],
-            tensorrt=trt.__version__, gpu=device.name,
-            compute_capability='.'.join(str(number) for number in device.capability),
-            driver=str(device.driver_version), l4t=l4t_release(), precision=built.precision,
+            metadata=facts.metadata, l4t=l4t_release(), precision=built.precision,
             profile=plan.profile.name, workspace_bytes=built.workspace_bytes, batch=plan.batch,
             command=plan.options.command(), plugins=list(plan.options.plugins),
             calibration_sha256=digest, build_seconds=round(seconds, 1),
             built_at=datetime.now(timezone.utc).isoformat(timespec='seconds'),
-            verification=verdict, latency_ms=latency,
-            device_memory_bytes=network.device_memory, other_precision=others)
+            verification=verdict, latency_ms=latency, **found)
         result.save(plan.out)
-    network.close()
     return result
+
+
+def _engine_facts(network: Network, device: Device, built: builder.Built) -> Dict[str, Any]:
+    """Return what the card says of the engine itself and of where it was built."""
+    return {
+        'tensors': [{'name': tensor.name, 'input': tensor.is_input, 'dtype': tensor.dtype.name,
+                     'shape': list(tensor.shape)} for tensor in network.tensors],
+        'tensorrt': network.trt.__version__, 'gpu': device.name,
+        'compute_capability': '.'.join(str(number) for number in device.capability),
+        'driver': str(device.driver_version), 'device_memory_bytes': network.device_memory,
+        'other_precision': layers.other_precision(layers.inspect(network), built.precision)}
 
 
 def l4t_release(path: Path = _L4T) -> Optional[str]:

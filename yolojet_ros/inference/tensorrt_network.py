@@ -116,8 +116,12 @@ class Network:
                 'an engine runs only with the TensorRT version and GPU that it was built with: '
                 'build it again here with "yolojet engine build"')
         self.named = hasattr(self.engine, 'num_io_tensors')
-        self.tensors: List[Tensor] = self._read_tensors()
-        self._check_shapes()
+        try:
+            self.tensors: List[Tensor] = self._read_tensors()
+            self._check_shapes()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def inputs(self) -> List[Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -18,19 +18,32 @@ class Session:
     One execution context with buffers for every tensor; its device must be current.
 
     :param head: the output that is read back
+    :raises UserError: if the engine cannot run in as many contexts at once.
+    :raises BackendError: if there is too little memory.
+
+    obstacle: why runs are measured without a CUDA graph; None while nothing hinders one
     """
 
     def __init__(self, device: Device, network: Network, head: Tensor) -> None:
         self._device = device
         self.network = network
         self.head = head
+        self.obstacle: Optional[str] = None
         self.batch = network.batch_range()[1]
         self.stream = device.stream()
-        self.execution: Execution = network.create_execution(self.stream.handle)
-        self.execution.set_batch(self.batch)
+        self.execution: Optional[Execution] = None
         self._buffers: Dict[str, Buffer] = {}
-        for tensor in network.tensors:
-            buffer = device.allocate(self.execution.nbytes(tensor))
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        self.execution = self.network.create_execution(self.stream.handle)
+        self.execution.set_batch(self.batch)
+        for tensor in self.network.tensors:
+            buffer = self._device.allocate(self.execution.nbytes(tensor))
             self._buffers[tensor.name] = buffer
             self.execution.bind(tensor, buffer.pointer)
 
@@ -75,12 +88,15 @@ class Session:
             self.execution.enqueue(self.stream.handle)
         try:
             graph = Graph(self.stream.handle, enqueue)
-        except BackendError:  # it synchronizes inside, for shapes that depend on the data
+        except BackendError as error:  # it synchronizes inside, for shapes that depend on the data
+            self.obstacle = str(error)
             return enqueue, lambda: None
         return graph.launch, graph.close
 
     def close(self) -> None:
         """Free the buffers and the context; safe to call twice."""
-        self.execution.close()
+        if self.execution is not None:
+            self.execution.close()
         for buffer in self._buffers.values():
             buffer.free()
+        self.stream = None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 import threading
-from typing import Iterator, Tuple
+import traceback
+from typing import Iterator, Optional, Tuple
 
 import numpy as np
 
@@ -80,6 +81,9 @@ class Device:
         """
         Make the context current; CUDA errors within become BackendError.
 
+        An exception that leaves takes nothing with it: what the frames of its traceback refer to
+        is freed while there is a context.
+
         :raises BackendError: if the device failed or was closed.
         """
         with self._lock:
@@ -92,9 +96,14 @@ class Device:
             try:
                 yield
             except self._cuda.MemoryError as error:
+                _clear_frames(error)
                 raise BackendError(self._explain_memory(error)) from error
             except self._cuda.Error as error:
+                _clear_frames(error)
                 raise BackendError(f'CUDA failed: {error}') from error
+            except BaseException as error:
+                _clear_frames(error)
+                raise
             finally:
                 self._cuda.Context.pop()
 
@@ -174,6 +183,13 @@ class Device:
         except self._cuda.Error:
             left = 'how much is free cannot be read'
         return f'the GPU is out of memory ({left}): {error}'
+
+
+def _clear_frames(error: Optional[BaseException]) -> None:
+    """Drop the local variables of all frames that an exception and its causes came through."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _import_driver():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -95,6 +95,7 @@ class Recording:
         """Free everything; safe to call twice."""
         if self.graph is not None:
             self.graph.close()
+            self.graph = None
         for buffer in (*self._tables, *self.images, *self.staging):
             if buffer is not None:
                 buffer.free()
@@ -118,30 +119,39 @@ class Frame:
         self.device = device
         self.stream = device.stream()
         self._card = card
-        self._functions = functions
-        self._execution: Execution = network.create_execution(self.stream.handle)
-        self._execution.set_batch(batch)
+        self._functions: Optional[Kernels] = functions
+        self._execution: Optional[Execution] = None
         self._buffers: List[Buffer] = []
-        self.addresses = {
-            tensor.name: self._allocate(self._execution.nbytes(tensor))
-            for tensor in network.tensors}
-        for tensor in network.tensors:
-            self._execution.bind(tensor, self.addresses[tensor.name].pointer)
+        self._selection: Optional[Selection] = None
+        self.rows = int(head.shape[2] if card.layout is HeadLayout.RAW else head.shape[1])
+        try:
+            self._prepare_network(network, batch)
+            self._prepare_results(batch)
+        except BaseException:
+            self.close()
+            raise
         self.input = self.addresses[network.inputs[0].name]
         self.output = self.addresses[head.name]
-        self.rows = int(head.shape[2] if card.layout is HeadLayout.RAW else head.shape[1])
+
+    def _prepare_network(self, network: Network, batch: int) -> None:
+        self._execution = network.create_execution(self.stream.handle)
+        self._execution.set_batch(batch)
+        self.addresses: Dict[str, Buffer] = {}
+        for tensor in network.tensors:
+            self.addresses[tensor.name] = self._allocate(self._execution.nbytes(tensor))
+            self._execution.bind(tensor, self.addresses[tensor.name].pointer)
+
+    def _prepare_results(self, batch: int) -> None:
         self.tallies = self._allocate(kernels.TALLY.itemsize * batch)
         self.keys = self._allocate(8 * batch * self.rows)
         self.candidates = self._allocate(kernels.CANDIDATE_BYTES * batch * self.rows)
         self.sorted = self._allocate(kernels.CANDIDATE_BYTES * batch * MAX_CANDIDATES)
         # The GPU writes the few boxes straight into host memory: no copy to wait for.
-        self.results = device.pinned(batch, kernels.RESULT)
-        dtype = kernels.selection_dtype(len(card.names))
-        self._host_selection = device.pinned(1, dtype)
+        self.results = self._pinned(batch, kernels.RESULT)
+        dtype = kernels.selection_dtype(len(self._card.names))
+        self._host_selection = self._pinned(1, dtype)
         self.selection_buffer = self._allocate(dtype.itemsize)
-        self._buffers += [self.results, self._host_selection]
-        self._selection: Optional[Selection] = None
-        device.clear(self.tallies, kernels.TALLY.itemsize * batch)
+        self.device.clear(self.tallies, kernels.TALLY.itemsize * batch)
 
     def select(self, selection: Selection) -> None:
         """
@@ -236,9 +246,11 @@ class Frame:
 
     def close(self) -> None:
         """Free everything; safe to call twice."""
-        self._execution.close()
+        if self._execution is not None:
+            self._execution.close()
         for buffer in self._buffers:
             buffer.free()
+        self.stream = self._functions = None
 
     def _strides(self) -> Tuple[int, int]:
         """Return the distance of two rows, and of two anchor points, in the output."""
@@ -247,6 +259,9 @@ class Frame:
         return 1, 4 + len(self._card.names)
 
     def _allocate(self, nbytes: int) -> Buffer:
-        buffer = self.device.allocate(nbytes)
-        self._buffers.append(buffer)
-        return buffer
+        self._buffers.append(self.device.allocate(nbytes))
+        return self._buffers[-1]
+
+    def _pinned(self, count: int, dtype: np.dtype) -> Buffer:
+        self._buffers.append(self.device.pinned(count, dtype))
+        return self._buffers[-1]
