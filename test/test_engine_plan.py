@@ -22,6 +22,12 @@ NAMES = ('jetson_nano_2gb', 'jetson_nano', 'jetson_tx2', 'jetson_xavier_nx', 'je
          'jetson_orin_nano', 'jetson_orin_nx', 'jetson_agx_orin', 'jetson_thor', 'desktop')
 
 
+@pytest.fixture(autouse=True)
+def folder_with_a_model(tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path_factory.mktemp('here'))
+    Path('m.onnx').touch()
+
+
 def dry_run(capsys, *arguments):
     code = main(['engine', 'build', '--onnx', 'm.onnx', '--dry-run', '--json', *arguments])
     captured = capsys.readouterr()
@@ -58,6 +64,21 @@ def test_the_plan_of_a_jetson_nano(capsys):
 def test_contradictions_are_told_in_one_sentence(capsys, arguments, text):
     code, message = dry_run(capsys, *arguments)
     assert code == 2 and text in message and message.count('\n') == 1
+
+
+@pytest.mark.parametrize('arguments, text', [
+    (('--onnx', 'n.onnx'), 'nothing is at n.onnx, which --onnx names'),
+    (('--onnx', '.'), 'is not a file'),
+    (('--calib', 'images'), 'nothing is at images, which --calib names'),
+    (('--verify-images', 'images'), 'which --verify-images names'),
+    (('--reference', 'r.npz'), 'which --reference names'),
+    (('--plugin', './p.so'), 'which --plugin names')])
+@pytest.mark.parametrize('dry', [('--dry-run',), ()])
+def test_nothing_is_planned_for_files_that_do_not_exist(capsys, arguments, text, dry):
+    code = main(['engine', 'build', '--onnx', 'm.onnx', '--profile', 'desktop', *arguments, *dry])
+    message = capsys.readouterr().err
+    assert code == 2 and text in message and message.count('\n') == 1
+    assert [path.name for path in Path('.').iterdir()] == ['m.onnx']
 
 
 def test_best_is_int8_only_where_it_is_fast(capsys):
@@ -114,6 +135,8 @@ def test_the_rebuild_command_says_the_same(capsys):
         'a model.onnx', 'jetson_agx_orin', 'e.engine', 'int8', 64, calibration='folder',
         num_calib=20, dla=0, tactic_sources=('CUBLAS', 'CUDNN'), strict=True, nms='plugin')
     command = options.command()
+    Path('a model.onnx').touch()
+    Path('folder').mkdir()
     assert main([*command, '--dry-run', '--json']) == 0
     found = json.loads(capsys.readouterr().out)['options']
     assert found == json.loads(json.dumps({**options.__dict__}))

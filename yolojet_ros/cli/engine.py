@@ -140,12 +140,14 @@ def _add_plugin(parser: argparse.ArgumentParser) -> None:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from yolojet_ros.engine.plan import Options, resolve
+    from yolojet_ros.engine.plan import check_files, Options, resolve
     names = Options.__dataclass_fields__
     values = {name: value for name, value in vars(arguments).items() if name in names}
     for name in ('tactic_sources', 'plugins'):
         values[name] = tuple(values[name])
-    plan = resolve(Options(**values))
+    options = Options(**values)
+    check_files(options)
+    plan = resolve(options)
     if arguments.dry_run:
         _print_plan(plan.as_dict(), arguments.json)
         return 0

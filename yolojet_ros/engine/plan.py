@@ -165,6 +165,27 @@ def resolve(options: Options) -> BuildPlan:
         tactic_sources=options.tactic_sources or profile.tactic_sources)
 
 
+def check_files(options: Options) -> None:
+    """
+    Check that everything a build reads is there.
+
+    :raises UserError: naming the first file or folder that is not.
+    """
+    sources = {
+        '--onnx': options.onnx, '--reference': options.reference,
+        '--calib': None if options.calibration == 'scene' else options.calibration,
+        '--verify-images': None if options.verify_images == 'scene' else options.verify_images}
+    for option, path in sources.items():
+        if path is not None and not Path(path).exists():
+            raise UserError(f'nothing is at {path}, which {option} names; give a path that exists')
+    if not Path(options.onnx).is_file():
+        raise UserError(f'{options.onnx} is not a file; give the path of an ONNX file')
+    for plugin in options.plugins:
+        # A bare name is looked for by the system's loader.
+        if '/' in plugin and not Path(plugin).is_file():
+            raise UserError(f'no library is at {plugin}, which --plugin names')
+
+
 def builder_flags(
     plan: BuildPlan, precision: str, weak: bool, has: Callable[[str], bool],
 ) -> List[str]:
