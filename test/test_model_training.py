@@ -7,10 +7,12 @@ import pytest
 torch = pytest.importorskip('torch')
 pytest.importorskip('pycocotools')
 
-from model_samples import trained_model  # noqa: E402
+from model_samples import SIZE, trained_model  # noqa: E402
+from yolojet_ros.cli.main import main  # noqa: E402
 from yolojet_ros.core.errors import UserError  # noqa: E402
 from yolojet_ros.model import checkpoint  # noqa: E402
 from yolojet_ros.model.bank import ImageBank, Recipe  # noqa: E402
+from yolojet_ros.model.data import SEEDS_PER_RUN  # noqa: E402
 from yolojet_ros.model.losses import Targets  # noqa: E402
 from yolojet_ros.model.training import MovingAverage, Trainer, TrainingPlan  # noqa: E402
 
@@ -43,6 +45,65 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path, monkeypatc
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert not checkpoint.load(tmp_path / 'part.pt').state
     assert checkpoint.load(tmp_path / 'part.pt').recipe['training'].startswith('4 steps of 4')
+
+
+def _interrupted(path, **changes):
+    """Leave what an interrupted command leaves at `path`, after two steps."""
+    plan = TrainingPlan(**{**_PLAN, 'steps': 4, 'seed': 3, 'batch': 2, **changes})
+    trainer = Trainer(trained_model(), plan, 'cpu')
+    bank = ImageBank.render(plan.stills, 1 + plan.seed * SEEDS_PER_RUN, SIZE, 'cpu', 0)
+    for trainer.step in range(2):
+        trainer._train_step(bank)
+    trainer.step = 2
+    checkpoint.save(trainer.snapshot(), path)
+    return plan
+
+
+def test_a_resumed_command_keeps_the_plan_that_it_was_begun_with(tmp_path):
+    path = tmp_path / 'p.pt'
+    plan = _interrupted(path)
+    assert main(['model', 'train', str(path), '--resume', '--workers', '0', '--device', 'cpu',
+                 '--validation-stills', '1']) == 0
+    Trainer(trained_model(), plan, 'cpu').run(tmp_path / 'whole.pt')
+    whole, resumed = _weights(tmp_path / 'whole.pt'), _weights(path)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    recipe = checkpoint.load(path).recipe
+    assert recipe['training'].startswith('4 steps of 2,')
+    assert recipe['data'].endswith('6 stills, seed 3')
+
+
+@pytest.mark.parametrize('words, text', [
+    (('--seed', '4'), '--seed is 4, but this training was begun with 3'),
+    (('--batch', '64'), '--batch is 64, but this training was begun with 2'),
+    (('--steps', '9'), '--steps is 9'), (('--size', '320x192'), '--size is 320x192'),
+    (('--variant', 's'), '--variant is s'), (('--weights', 'x.pt'), '--weights is x.pt')])
+def test_a_resumed_command_refuses_another_plan(words, text, tmp_path, capsys):
+    path = tmp_path / 'p.pt'
+    _interrupted(path)
+    before = path.read_bytes()
+    capsys.readouterr()
+    assert main(['model', 'train', str(path), '--resume', '--device', 'cpu', *words]) == 2
+    message = capsys.readouterr().err
+    assert text in message and message.count('\n') == 1
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize('change, text', [
+    (lambda state: state.pop('plan'), 'holds no plan'),
+    (lambda state: state.update(plan={'steps': 'x'}), 'holds no plan'),
+    (lambda state: state['plan'].update(steps=0), 'steps is 0'),
+    (lambda state: state.pop('optimizer'), 'cannot go on'),
+    (lambda state: state.update(network={}), 'cannot go on')])
+def test_a_damaged_state_is_refused_in_one_sentence(change, text, tmp_path, capsys):
+    path = tmp_path / 'p.pt'
+    _interrupted(path)
+    model = checkpoint.load(path)
+    change(model.state)
+    checkpoint.save(model, path)
+    capsys.readouterr()
+    assert main(['model', 'train', str(path), '--resume', '--device', 'cpu']) == 2
+    message = capsys.readouterr().err
+    assert text in message and message.count('\n') == 1
 
 
 def test_another_seed_trains_other_weights(tmp_path):

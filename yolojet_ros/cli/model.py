@@ -89,10 +89,12 @@ def _info(args: argparse.Namespace) -> int:
 def _add_train(commands) -> None:
     parser = commands.add_parser('train', help='train on the synthetic scene')
     parser.add_argument('output', type=Path, help='.pt file to write')
-    parser.add_argument('--variant', default='n', help='n, s or m (default n)')
-    parser.add_argument('--size', default='320x192', help='network input (default 320x192)')
+    parser.add_argument('--variant', help='n, s or m (default n)')
+    parser.add_argument('--size', help='network input (default 320x192)')
     parser.add_argument('--weights', type=Path, help='start from these weights (pruned or not)')
-    parser.add_argument('--resume', action='store_true', help='go on with an unfinished OUTPUT')
+    parser.add_argument('--resume', action='store_true', help=(
+        'go on with an unfinished OUTPUT as it was begun; only --workers and --validate-* '
+        'may be given anew'))
     parser.add_argument('--device', default='', help='cpu or cuda (default: cuda if there is)')
     for name, kind, text in (
             ('steps', int, 'optimizer steps of the schedule'),
@@ -114,29 +116,48 @@ def _train(args: argparse.Namespace) -> int:
 
     import torch
     from yolojet_ros.model import checkpoint
-    from yolojet_ros.model.training import Trainer, TrainingPlan
+    from yolojet_ros.model.training import resumed_plan, Trainer, TrainingPlan
     from yolojet_ros.model.yolov8 import YOLOv8
     from yolojet_ros.sim.scene import CLASS_NAMES
 
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     chosen = {name: getattr(args, name) for name in TrainingPlan.__dataclass_fields__
               if getattr(args, name, None) is not None}
-    plan = TrainingPlan(**{'workers': os.cpu_count() or 1, **chosen})
+    chosen.setdefault('workers', os.cpu_count() or 1)
     if args.resume:
         model = checkpoint.load(args.output, device)
         if not model.state:
             raise UserError(f'{args.output} holds a finished training; start with --weights')
+        plan = resumed_plan(model.state, chosen)
+        _refuse_changes(args, weights=None, size='%dx%d' % model.input_size,
+                        variant=model.network.variant)
     elif args.weights:
+        plan = TrainingPlan(**chosen)
         model = checkpoint.load(args.weights, device)
         model.state = {}
+        if args.size:
+            model.input_size = image_size(args.size)
+        _refuse_changes(args, variant=model.network.variant)
     else:
+        plan = TrainingPlan(**chosen)
         torch.manual_seed(plan.seed)
         model = checkpoint.TrainedModel(
-            YOLOv8(args.variant, len(CLASS_NAMES)), CLASS_NAMES, image_size(args.size))
+            YOLOv8(args.variant or 'n', len(CLASS_NAMES)), CLASS_NAMES,
+            image_size(args.size or '320x192'))
     accuracy = Trainer(model, plan, device).run(args.output)
     print(f'{args.output}: mAP50 {accuracy.map50:.4f}, mAP50-95 {accuracy.map:.4f} '
           f'on {accuracy.images} held-out stills')
     return 0
+
+
+def _refuse_changes(args: argparse.Namespace, **kept) -> None:
+    """Refuse options that contradict what the weights were made with."""
+    for name, value in kept.items():
+        given = getattr(args, name)
+        if given is not None and given != value:
+            raise UserError(
+                f'--{name} is {given}, but the weights to go on with have '
+                f'{value or "their own"}; leave --{name} out')
 
 
 def _add_export(commands) -> None:
@@ -152,6 +173,8 @@ def _add_export(commands) -> None:
     parser.add_argument('--score', type=float, default=0.25, help='score threshold of --nms')
     parser.add_argument('--iou', type=float, default=0.7, help='IoU threshold of --nms')
     parser.add_argument('--size', default='640x640', help='input size for ultralytics weights')
+    parser.add_argument('--trust', action='store_true',
+                        help='read weights of ultralytics, which runs whatever code is in them')
     parser.set_defaults(run=_export)
 
 
@@ -162,12 +185,14 @@ def _export(args: argparse.Namespace) -> int:
 
     if args.nms and args.dynamic_batch:
         raise UserError('--nms works on one image at a time; leave out --dynamic-batch')
+    nms = NmsSettings(args.nms, args.score, args.iou) if args.nms else None
     if export.is_ultralytics(args.weights):
         export.export_ultralytics(
-            args.weights, args.output, image_size(args.size), args.opset, args.dynamic_batch)
-        print(f'{args.output}: exported by ultralytics')
+            args.weights, args.output, image_size(args.size), args.opset, args.dynamic_batch,
+            nms, args.trust)
+        print(f'{args.output}: exported by ultralytics'
+              + (f', with NMS ({args.nms})' if nms else ''))
         return 0
-    nms = NmsSettings(args.nms, args.score, args.iou) if args.nms else None
     difference = export.export(
         checkpoint.load(args.weights), args.output, args.opset, args.dynamic_batch, nms)
     print(f'{args.output}: {args.output.stat().st_size / 1e6:.2f} MB, differs from PyTorch '
@@ -237,6 +262,10 @@ def _quantize(args: argparse.Namespace) -> int:
     from yolojet_ros.model.sensitivity import layer_costs
 
     if args.dynamic:
+        for option in ('fp16', 'sensitivity', 'float_layers', 'keep_float'):
+            if getattr(args, option):
+                raise UserError(
+                    f'--{option.replace("_", "-")} does nothing with --dynamic; leave one out')
         quantization.quantize_dynamic(args.model, args.output)
         print(f'{args.output}: INT8 with scales at run time. For ONNX Runtime on a CPU only: '
               'TensorRT has no operator whose scale is computed while it runs.')

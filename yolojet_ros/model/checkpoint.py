@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-import pickle
 from typing import Any, Dict, Mapping, Tuple
+import zipfile
 
 import torch
 from torch import nn
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
+from yolojet_ros.core.model_card import MAX_CLASSES
 from yolojet_ros.model.yolov8 import C2f, ConvUnit, YOLOv8
 
 _FORMAT = 'yolojet-yolov8-1'
@@ -53,14 +54,12 @@ def load(path: Path, device: str = 'cpu') -> TrainedModel:
     :raises UserError: if the file is missing, damaged or of another architecture.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f'no weights at {path}; give a .pt file of "yolojet model train"')
+    check_size(path)
     try:
         # weights_only: a weight file must not be able to run code.
         content = torch.load(str(path), map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, KeyError, ValueError, OSError,
-            pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # whatever a damaged pickle makes of the reader
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f'{path} ({path.stat().st_size} bytes) is not a weight file of "yolojet model '
             f'train" ({reason[:120]}); for a .pt of ultralytics use "yolojet model export"'
@@ -69,18 +68,54 @@ def load(path: Path, device: str = 'cpu') -> TrainedModel:
         raise UserError(
             f'{path} holds weights of another architecture or program; give a .pt file of '
             '"yolojet model train"')
-    names = tuple(content['names'])
-    network = YOLOv8(content['variant'], len(names))
     try:
-        _shrink_to(network, content['weights'])
-        network.load_state_dict(content['weights'])
-    except (RuntimeError, KeyError) as error:
+        return _rebuild(content, device)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError,
+            UserError) as error:
         raise UserError(
-            f'{path} says YOLOv8{content["variant"]} with {len(names)} classes, but its '
-            'weights do not fit that network; train or copy it again') from error
-    return TrainedModel(
-        network.to(device), names, tuple(content['input_size']), dict(content['recipe']),
-        content['state'])
+            f'{path} says YOLOv8{str(content.get("variant"))[:9]}, but what it holds does not '
+            'fit that network; train or copy it again') from error
+
+
+def check_size(path: Path) -> None:
+    """
+    Check that a weight file holds no more than its own size.
+
+    PyTorch stores without compression; what unpacks to more was made to fill the memory.
+
+    :raises UserError: if it does not, is missing, or is no archive at all.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f'no weights at {path}; give a .pt file of "yolojet model train"')
+    size = path.stat().st_size
+    try:
+        with zipfile.ZipFile(str(path)) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f'{path} ({size} bytes) is not a weight file: it is no archive of PyTorch, or half '
+            'copied; copy or train it again') from error
+    if unpacked > size:
+        raise UserError(
+            f'{path} ({size} bytes) would unpack to {unpacked} bytes, but PyTorch writes weights '
+            'without compression; save it again with torch.save, if you trust it')
+
+
+def _rebuild(content: Mapping[str, Any], device: str) -> TrainedModel:
+    names = tuple(content['names'])
+    width, height = content['input_size']
+    if len(names) > MAX_CLASSES or not all(isinstance(name, str) for name in names):
+        raise ValueError('names')
+    if not all(isinstance(side, int) and side > 0 and side % 32 == 0 for side in (width, height)):
+        raise ValueError('input_size')
+    recipe = {str(key): str(value) for key, value in content['recipe'].items()}
+    if not isinstance(content['state'], dict):
+        raise ValueError('state')
+    network = YOLOv8(content['variant'], len(names))
+    _shrink_to(network, content['weights'])
+    network.load_state_dict(content['weights'])
+    return TrainedModel(network.to(device), names, (width, height), recipe, content['state'])
 
 
 def _shrink_to(network: YOLOv8, weights: Mapping[str, torch.Tensor]) -> None:
@@ -90,6 +125,8 @@ def _shrink_to(network: YOLOv8, weights: Mapping[str, torch.Tensor]) -> None:
         if isinstance(unit, ConvUnit) and any(name.startswith(f'{b}.') for b in blocks):
             outputs, inputs = weights[f'{name}.conv.weight'].shape[:2]
             old, norm = unit.conv, unit.norm
+            if not (0 < outputs <= old.out_channels and 0 < inputs <= old.in_channels):
+                raise ValueError(f'{name} is wider than in an unpruned network')
             unit.conv = nn.Conv2d(
                 inputs, outputs, old.kernel_size, old.stride, old.padding, bias=False)
             unit.norm = nn.BatchNorm2d(outputs, norm.eps, norm.momentum)

@@ -8,13 +8,14 @@ import tempfile
 from typing import Optional
 import warnings
 import zipfile
+import zlib
 
 import numpy as np
 import torch
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.model import onnx_file
-from yolojet_ros.model.checkpoint import TrainedModel
+from yolojet_ros.model.checkpoint import check_size, TrainedModel
 from yolojet_ros.model.nms_graph import append_nms, NmsSettings
 from yolojet_ros.model.yolov8 import Detector
 
@@ -98,22 +99,36 @@ def _difference(graph, detector: Detector, images: torch.Tensor) -> float:
 
 
 def is_ultralytics(weights: Path) -> bool:
-    """Tell weights that were pickled with classes of ultralytics, without running them."""
-    try:
-        with zipfile.ZipFile(str(weights)) as archive:
-            names = [n for n in archive.namelist() if n.endswith('/data.pkl')]
+    """
+    Tell weights that were pickled with classes of ultralytics, without running them.
+
+    :raises UserError: as checkpoint.check_size().
+    """
+    check_size(weights)
+    with zipfile.ZipFile(str(weights)) as archive:
+        names = [n for n in archive.namelist() if n.endswith('/data.pkl')]
+        try:
             return any(b'ultralytics' in archive.read(name) for name in names)
-    except (OSError, zipfile.BadZipFile):
-        return False
+        except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+            return False
 
 
-def export_ultralytics(weights: Path, path: Path, size, opset: int, dynamic_batch: bool) -> None:
+def export_ultralytics(
+    weights: Path, path: Path, size, opset: int, dynamic_batch: bool = False,
+    nms: Optional[NmsSettings] = None, trust: bool = False,
+) -> None:
     """
     Let the ultralytics package export its own weights.
 
     :param size: (width, height) of the input.
-    :raises UserError: if the package is missing or refuses the file.
+    :param nms: end the graph in NMS.
+    :param trust: reading such a file runs what its author put into it; the user agrees.
+    :raises UserError: if that is not agreed, or the package is missing or refuses the file.
     """
+    if not trust:
+        raise UserError(
+            f'{weights} is pickled with classes of ultralytics, and reading it runs whatever '
+            'code its author put into it; if you know where it comes from, add --trust')
     try:
         from ultralytics import YOLO
     except ImportError as error:
@@ -129,9 +144,13 @@ def export_ultralytics(weights: Path, path: Path, size, opset: int, dynamic_batc
                 format='onnx', imgsz=[size[1], size[0]], opset=opset, dynamic=dynamic_batch,
                 simplify=True)
         except Exception as error:  # whatever that package raises
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(
-                f'ultralytics cannot export {weights} ({error}); check that it is a YOLOv8 '
-                'detection model') from error
+                f'ultralytics cannot export {weights} ({reason[:120]}); check that it is a '
+                'YOLOv8 detection model') from error
         graph = onnx_file.load(Path(exported))
-        onnx_file.card(graph, Path(weights).name)
-        onnx_file.save(graph, path)
+    onnx_file.card(graph, Path(weights).name)
+    if nms:
+        onnx_file.name_nodes(graph)
+        append_nms(graph, nms)
+    onnx_file.save(graph, path)

@@ -198,10 +198,13 @@ def quantize_dynamic(source: Path, output: Path) -> None:
     """
     from onnxruntime.quantization import quantize_dynamic as convert, QuantType
 
-    check_source(onnx_file.load(source), source.name)
+    model = onnx_file.load(source)
+    check_source(model, source.name)
     with atomic_path(output) as temporary:
+        # Its nodes are in order now.
+        temporary.write_bytes(model.SerializeToString())
         with _errors_only():
-            convert(str(source), str(temporary), op_types_to_quantize=['Conv'],
+            convert(str(temporary), str(temporary), op_types_to_quantize=['Conv'],
                     weight_type=QuantType.QUInt8)
         model = onnx_file.load(temporary)
         onnx_file.set_metadata(model, {'quantization': 'INT8 dynamic, CPU only'})

@@ -8,12 +8,12 @@ sees exactly the batches that an uninterrupted one would have seen. Needs PyTorc
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 import math
 from pathlib import Path
 import time
-from typing import Dict, Optional
+from typing import Any, Dict, Mapping, Optional
 
 import torch
 from torch import nn
@@ -81,6 +81,34 @@ class TrainingPlan:
             raise UserError(f'seed is {self.seed}; it must be 0 to 99')
 
 
+# What may change when a run goes on: nothing that is learned depends on it.
+_FREE = ('workers', 'validate_every', 'validation_stills', 'save_every_s')
+
+
+def resumed_plan(state: Mapping[str, Any], chosen: Mapping[str, Any]) -> TrainingPlan:
+    """
+    Return the plan that an unfinished run was begun with.
+
+    :param state: of the checkpoint.
+    :param chosen: what the user gives now; may change only what learning does not depend on.
+    :raises UserError: if it would change more, or the state holds no plan.
+    """
+    kept = state.get('plan')
+    names = {field.name for field in fields(TrainingPlan)}
+    if not isinstance(kept, dict) or set(kept) != names or not all(
+            isinstance(value, (int, float)) for value in kept.values()):
+        raise UserError(
+            'the unfinished training holds no plan to go on with (an older version did not keep '
+            'it); start anew with --weights')
+    for name, value in chosen.items():
+        if name not in _FREE and value != kept[name]:
+            option = f'--{name.replace("_", "-")}'
+            raise UserError(
+                f'{option} is {value}, but this training was begun with {kept[name]}; leave '
+                f'{option} out, or start anew with --weights')
+    return TrainingPlan(**{**kept, **chosen})
+
+
 class MovingAverage:
     """Exponential moving average of weights and batch-norm statistics."""
 
@@ -132,15 +160,21 @@ class Trainer:
         self.step = 0
         self._spent_s = 0.0
         if model.state:
-            self._restore(model.state)
+            try:
+                self._restore(model.state)
+            except (AttributeError, IndexError, KeyError, RuntimeError, TypeError,
+                    ValueError) as error:
+                raise UserError(
+                    'the unfinished training cannot go on: its state does not fit the network; '
+                    'start anew with --weights') from error
 
     def _restore(self, state: Dict) -> None:
         # The file's weights are the average's, which has been built from them.
         self.network.load_state_dict(state['network'])
         self.optimizer.load_state_dict(state['optimizer'])
         self._scaler.load_state_dict(state['scaler'])
-        self.step = state['step']
-        self._spent_s = state['spent_s']
+        self.step = int(state['step'])
+        self._spent_s = float(state['spent_s'])
 
     def snapshot(self, finished: bool = False) -> TrainedModel:
         """Return the averaged weights and, unless finished, the state to go on from."""
@@ -152,7 +186,8 @@ class Trainer:
             f'yolojet_ros.sim.scene, {self.plan.stills} stills, seed {self.plan.seed}')
         state = {} if finished else {
             'network': self.network.state_dict(), 'optimizer': self.optimizer.state_dict(),
-            'scaler': self._scaler.state_dict(), 'step': self.step, 'spent_s': self._spent_s}
+            'scaler': self._scaler.state_dict(), 'step': self.step, 'spent_s': self._spent_s,
+            'plan': asdict(self.plan)}
         return TrainedModel(
             self.average.network, self.model.names, self.model.input_size, recipe, state)
 
