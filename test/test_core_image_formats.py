@@ -111,6 +111,8 @@ def test_bgr8_is_not_copied():
 @pytest.mark.parametrize('changes,cause,words', [
     ({'width': 0}, 'empty', '0x8'), ({'height': 0}, 'empty', '12x0'),
     ({'encoding': 'jpeg9000'}, 'encoding', 'jpeg9000'),
+    ({'encoding': 'a\n[ERROR] b' + 'x' * 10**6}, 'encoding', 
+     r'^cannot decode encoding "a.n.{,120}; '),
     ({'encoding': ''}, 'encoding', 'bgr8, '),
     ({'step': 35}, 'step', '36'), ({'step': 0}, 'step', '36'),
     ({'height': 9}, 'data', '324'), ({'height': 7}, 'data', '252'),

@@ -86,7 +86,7 @@ def test_a_file_that_is_no_picture_is_named(tmp_path):
     with pytest.raises(UserError, match='cannot be read as a video'):
         open_source(tmp_path / 'a.mp4')
     (tmp_path / 'a.png').write_bytes(b'no image')
-    with pytest.raises(UserError, match='cannot be read as an image'):
+    with pytest.raises(UserError, match='not an image that can be used'):
         open_source(tmp_path).read()
 
 

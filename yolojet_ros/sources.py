@@ -12,12 +12,12 @@ from typing import Any, List, Optional, Tuple
 import cv2
 import numpy as np
 
+from yolojet_ros.core.compressed_images import IMAGE_SUFFIXES, read_image
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.sim.scene import Scene, SceneFrame
 
 DEFAULT_RATE = 30.0
 DEFAULT_SIZE = (640, 384)
-IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,7 @@ class FolderSource(Source):
             self._index = 0
         path = self._files[self._index]
         self._index += 1
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if image is None:
-            raise UserError(f'{path} cannot be read as an image; repair or remove it')
-        return _resized(image, self._options.size)
+        return _resized(read_image(path), self._options.size)
 
 
 class VideoSource(Source):

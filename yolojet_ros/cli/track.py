@@ -143,18 +143,17 @@ def _with_images(sequence: Sequence, arguments: argparse.Namespace) -> Sequence:
     """Return the sequence with camera motion and descriptors from its images, as asked for."""
     if arguments.camera_motion == 'off' and not arguments.appearance:
         return sequence
-    import cv2
-
+    from yolojet_ros.core.compressed_images import read_image
     from yolojet_ros.tracking.appearance import describe
     from yolojet_ros.tracking.camera_motion import CameraMotion
     motion = CameraMotion(arguments.camera_motion)
     frames = []
     for number, frame in enumerate(sequence.frames, 1):
-        image = None if frame.image is None else cv2.imread(str(frame.image))
-        if image is None:
+        if frame.image is None:
             raise UserError(
-                f'the image of frame {number} of {sequence.name} is missing or broken; add it, '
+                f'the image of frame {number} of {sequence.name} is missing; add it, '
                 'or pass --camera-motion off and no --appearance')
+        image = read_image(frame.image)
         frames.append(replace(
             frame, warp=motion.estimate(image, frame.boxes),
             embeddings=describe(image, frame.boxes) if arguments.appearance else None))

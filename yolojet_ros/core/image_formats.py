@@ -18,11 +18,23 @@ class ImageError(ValueError):
     An image that cannot be used; `cause` groups errors for counters and logs.
 
     cause: 'empty', 'size', 'step', 'data', 'encoding' or 'decode'
+    message: of one line; what a stranger sent is quoted and bounded in it
     """
 
     def __init__(self, cause: str, message: str) -> None:
         super().__init__(message)
         self.cause = cause
+
+
+def check_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
+    """:raises ImageError: if there are no pixels, or more than `max_pixels`."""
+    if width <= 0 or height <= 0:
+        raise ImageError('empty', (
+            f'the image is {width}x{height}; both sides must be positive'))
+    if width * height > max_pixels:
+        raise ImageError('size', (
+            f'the image is {width}x{height}, {width * height / 1e6:.3g} million pixels; at most '
+            f'{max_pixels / 1e6:.3g} million are accepted'))
 
 
 @dataclass(frozen=True)
@@ -116,13 +128,7 @@ class ImageView:
             raise ImageError('encoding', (
                 f'cannot decode encoding {shown(self.encoding)}; supported are '
                 + ', '.join(sorted(FORMATS))))
-        if self.width <= 0 or self.height <= 0:
-            raise ImageError('empty', (
-                f'the image is {self.width}x{self.height}; both sides must be positive'))
-        if self.width * self.height > MAX_PIXELS:
-            raise ImageError('size', (
-                f'the image is {self.width}x{self.height}; '
-                f'at most {MAX_PIXELS // 10**6} million pixels are accepted'))
+        check_size(self.width, self.height)
         if (kind.even_width and self.width % 2) or (kind.even_height and self.height % 2):
             raise ImageError('size', (
                 f'a {self.encoding} image of {self.width}x{self.height} has an odd side; '

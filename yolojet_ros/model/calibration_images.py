@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Iterable, Iterator, List
 
-import cv2
 import numpy as np
 
+from yolojet_ros.core.compressed_images import decode, read_image
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.image_formats import ImageError, ImageView
 from yolojet_ros.core.letterbox import Letterboxer
 from yolojet_ros.core.model_card import ModelCard
-from yolojet_ros.model.data import CALIBRATION_SEED, image_files, read_image, scene_stills
+from yolojet_ros.model.data import CALIBRATION_SEED, image_files, scene_stills
 
 _IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 
@@ -79,15 +79,10 @@ def _bag_images(path: Path, count: int) -> Iterator[np.ndarray]:
 
 def _decode(message, topic: str) -> np.ndarray:
     data = np.asarray(message.data, np.uint8)
-    if not hasattr(message, 'encoding'):
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        if image is None:
-            raise UserError(
-                f'a {message.format} image of {topic} cannot be decoded; use another topic')
-        return image
-    view = ImageView(data, message.width, message.height, message.step, message.encoding,
-                     bool(message.is_bigendian))
     try:
-        return view.bgr()
+        if not hasattr(message, 'encoding'):
+            return decode(data)
+        return ImageView(data, message.width, message.height, message.step, message.encoding,
+                         bool(message.is_bigendian)).bgr()
     except ImageError as error:
         raise UserError(f'an image of {topic} cannot be used: {error}') from error

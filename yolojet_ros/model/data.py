@@ -12,10 +12,10 @@ from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
 import cv2
 import numpy as np
 
+from yolojet_ros.core.compressed_images import IMAGE_SUFFIXES, read_image
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.sim.scene import CLASS_NAMES, sample
 
-IMAGE_SUFFIXES = frozenset(('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'))
 
 # Below this visible share even a person would guess; such objects are neither right nor wrong.
 MIN_VISIBILITY = 0.25
@@ -123,25 +123,6 @@ def in_processes(function, items, workers: int) -> Iterator:
     # Spawned, not forked: a fork of a process that uses CUDA or threads may hang.
     with multiprocessing.get_context('spawn').Pool(workers, cv2.setNumThreads, (1,)) as pool:
         yield from pool.imap(function, items, chunksize=16)
-
-
-def read_image(path: Path) -> np.ndarray:
-    """
-    Read an image file as uint8 BGR [H, W, 3].
-
-    :raises UserError: if it is missing or no image.
-    """
-    try:
-        # imdecode instead of imread: imread cannot open non-ASCII paths everywhere.
-        data = np.frombuffer(Path(path).read_bytes(), np.uint8)
-    except OSError as error:
-        raise UserError(f'cannot read the image {path}: {error.strerror}') from error
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise UserError(
-            f'{path} ({data.size} bytes) is not an image that can be decoded; '
-            'remove or replace it')
-    return image
 
 
 def image_files(folder: Path) -> List[Path]:

@@ -282,9 +282,9 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         job.started = time.perf_counter()
         try:
             if isinstance(message, CompressedImage):
-                job.view = view_of_compressed(message)
+                job.view = view_of_compressed(message, self._used.max_image_pixels)
             else:
-                job.view = view_of_image(message)
+                job.view = view_of_image(message, self._used.max_image_pixels)
             self._debug_geometry(job.view, message.header)
             warp = None
             if self._used.camera_motion == 'topic':

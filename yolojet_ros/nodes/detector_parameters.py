@@ -10,6 +10,7 @@ from rclpy.parameter import Parameter
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.filters import FilterParams
+from yolojet_ros.core.image_formats import MAX_PIXELS
 from yolojet_ros.inference.load import BACKENDS
 from yolojet_ros.ros import parameters
 from yolojet_ros.tracking import TrackerParams
@@ -40,6 +41,7 @@ class DetectorParameters:
     camera_motion_wait: float
     appearance: bool
     debug_image: bool
+    max_image_pixels: int
     filters: FilterParams
     tracker: TrackerParams
 
@@ -101,5 +103,9 @@ def declare(node: Node) -> None:
         'Helps where objects look different, costs about 0.05 ms for each.')
     parameters.declare(
         node, 'debug_image', True, 'Draw debug_image while someone subscribes to it.')
+    parameters.declare(
+        node, 'max_image_pixels', MAX_PIXELS, 'Width times height of the largest image that is '
+        'accepted. Lowering it bounds time and memory that a broken or hostile image can take.',
+        1, MAX_PIXELS)
     parameters.declare_dataclass(node, FilterParams)
     parameters.declare_dataclass(node, TrackerParams, _TRACKER_PREFIX)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import array
-from typing import Optional
 
-import cv2
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
-from yolojet_ros.core.image_formats import FORMATS, ImageError, ImageView
+from yolojet_ros.core.compressed_images import decode
+from yolojet_ros.core.image_formats import (
+    check_size, FORMATS, ImageError, ImageView, MAX_PIXELS)
 from yolojet_ros.core.text import one_line, shown
 
 
-def view_of_image(message: Image) -> ImageView:
+def view_of_image(message: Image, max_pixels: int = MAX_PIXELS) -> ImageView:
     """
     Return a view of the message's bytes; only an encoding outside the table is copied.
 
-    :raises ImageError: if the encoding is unknown here and cv_bridge cannot help.
+    :param max_pixels: width times height that is accepted
+    :raises ImageError: if the image is too large, or if the encoding is unknown here and
+        cv_bridge cannot help.
     """
+    check_size(message.width, message.height, max_pixels)
     if message.encoding not in FORMATS:
         return ImageView.from_bgr(_by_cv_bridge(message))
     data = np.frombuffer(message.data, np.uint8)
@@ -26,24 +29,14 @@ def view_of_image(message: Image) -> ImageView:
                      bool(message.is_bigendian))
 
 
-def view_of_compressed(message: CompressedImage) -> ImageView:
+def view_of_compressed(message: CompressedImage, max_pixels: int = MAX_PIXELS) -> ImageView:
     """
     Decode a JPEG or PNG message.
 
-    :raises ImageError: if the bytes are not a complete picture.
+    :param max_pixels: width times height that is accepted
+    :raises ImageError: if the bytes are not a complete picture, or one too large.
     """
-    data = np.frombuffer(message.data, np.uint8)
-    image: Optional[np.ndarray] = None
-    if data.size:
-        try:
-            image = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        except cv2.error:  # raised where the header promises an absurd size
-            pass
-    if image is None:
-        raise ImageError('decode', (
-            f'{data.size} bytes of format {shown(message.format)} cannot be decoded; '
-            'a complete JPEG or PNG is expected'))
-    return ImageView.from_bgr(image)
+    return ImageView.from_bgr(decode(np.frombuffer(message.data, np.uint8), max_pixels))
 
 
 def fill_image(message: Image, image: np.ndarray, encoding: str) -> None:
