@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 import hashlib
 import json
 from pathlib import Path
@@ -10,7 +10,22 @@ import shlex
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.core.files import atomic_path
+from yolojet_ros.core.files import atomic_path, read_text
+from yolojet_ros.core.records import read_record
+
+
+_MAX_BYTES = 16 << 20
+_VERIFIED = ('images', 'score_error', 'box_error_px', 'matched', 'sure', 'passed')
+
+
+@dataclass(frozen=True)
+class TensorFacts:
+    """An input or output of an engine; -1 in `shape` is dynamic."""
+
+    name: str
+    input: bool
+    dtype: str
+    shape: List[int]
 
 
 @dataclass(frozen=True)
@@ -21,7 +36,7 @@ class EngineCard:
     engine_sha256, onnx_sha256: of the two files
     onnx: path of the model as it was given to the builder
     metadata: of the ONNX file (names, stride, imgsz, task)
-    tensors: name, input (bool), dtype and shape of every input and output
+    tensors: every input and output
     tensorrt: version, e.g. '8.6.0'
     gpu, compute_capability, driver: e.g. 'Orin', '8.7', '12020'
     l4t: release of Jetson Linux, None elsewhere
@@ -40,7 +55,7 @@ class EngineCard:
     onnx: str
     onnx_sha256: str
     metadata: Dict[str, str]
-    tensors: List[Dict[str, Any]]
+    tensors: List[TensorFacts]
     tensorrt: str
     gpu: str
     compute_capability: str
@@ -77,14 +92,22 @@ class EngineCard:
         if not path.is_file():
             return None
         try:
-            data = json.loads(path.read_text(encoding='utf-8'))
-            known = {item.name for item in fields(cls)}
-            return cls(**{key: value for key, value in data.items() if key in known})
-        except (ValueError, TypeError, AttributeError) as error:
+            card = read_record(cls, json.loads(read_text(path, _MAX_BYTES)), strict=False)
+            card._check_verification()
+            return card
+        except (ValueError, RecursionError) as error:
             raise UserError(
                 f'{path} is not an engine card ({error}); build the engine again with '
                 '"yolojet engine build", or delete this file to load the engine without it'
             ) from error
+
+    def _check_verification(self) -> None:
+        """:raises ValueError: if it is neither skipped nor complete."""
+        found = self.verification
+        numbers = [found.get(key) for key in _VERIFIED]
+        if found and 'skipped' not in found and not all(
+                isinstance(number, (int, float)) for number in numbers):
+            raise ValueError(f'verification has no numbers for {", ".join(_VERIFIED)}')
 
     def save(self, engine: Union[str, Path]) -> None:
         """Write the card beside its engine."""

@@ -1,4 +1,4 @@
-"""Write files so that a reader never sees half of one."""
+"""Write files so that a reader never sees half of one; read texts of bounded size."""
 
 from __future__ import annotations
 
@@ -9,6 +9,22 @@ import tempfile
 from typing import Iterator, Union
 
 from yolojet_ros.core.errors import UserError
+
+
+def read_text(path: Path, most: int) -> str:
+    """
+    Return a UTF-8 text file of at most `most` bytes.
+
+    :raises ValueError: if it cannot be read, is larger, or not UTF-8.
+    """
+    try:
+        with open(path, 'rb') as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise ValueError(error.strerror or str(error)) from error
+    if len(data) > most:
+        raise ValueError(f'more than {most} bytes')
+    return data.decode('utf-8')
 
 
 @contextmanager

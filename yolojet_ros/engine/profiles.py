@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 import os
 from pathlib import Path
 import re
 import sys
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import yaml
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.files import read_text
+from yolojet_ros.core.records import read_record
+from yolojet_ros.core.text import one_line
 
 PRECISIONS = ('fp32', 'fp16', 'int8')
 AUTO = 'auto'
+_MAX_BYTES = 1 << 20
+_LIMITS = {'workspace_mib': (1, 1 << 20), 'batch': (1, 4096), 'dla_cores': (0, 16),
+           'optimization_level': (0, 5)}
 _DEVICE_TREE = Path('/proc/device-tree/model')
 
 
@@ -51,7 +57,7 @@ class Profile:
 
 def folders() -> List[Path]:
     """Return where profiles are looked for, the user's own first."""
-    found = [Path(os.environ.get('XDG_CONFIG_HOME') or Path.home() / '.config')
+    found = [Path(os.environ.get('XDG_CONFIG_HOME') or os.path.expanduser('~/.config'))
              / 'yolojet' / 'profiles']
     prefixes = os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) + [sys.prefix]
     found += [Path(prefix) / 'share' / 'yolojet_ros' / 'config' / 'profiles'
@@ -78,7 +84,7 @@ def load(name: str) -> Profile:
         name = detect()
     known = available()
     path = Path(name) if name.endswith(('.yaml', '.yml')) else known.get(name)
-    if path is None or not path.is_file():
+    if path is None or not os.path.isfile(path):
         raise UserError(
             f'no profile "{name}"; choose {AUTO}, {", ".join(sorted(known))}, or give the path '
             'of a .yaml file like those in config/profiles')
@@ -103,22 +109,28 @@ def detect(device_tree: Path = _DEVICE_TREE) -> str:
 
 def _read(path: Path) -> Profile:
     try:
-        data = yaml.safe_load(path.read_text(encoding='utf-8'))
-        data = {'name': path.stem, **data}
-        for key in ('precisions', 'tactic_sources'):
-            data[key] = tuple(data.get(key) or ())
-        unknown = set(data) - {item.name for item in fields(Profile)}
-        if unknown:
-            raise ValueError(f'unknown key {sorted(unknown)[0]}')
-        profile = Profile(**data)
+        data = _parse(read_text(path, _MAX_BYTES))
+        if isinstance(data, dict):
+            data = {'name': path.stem, **data, 'tactic_sources': data.get('tactic_sources') or ()}
+        profile = read_record(Profile, data)
+        re.compile(profile.device_model or '')
         if not profile.precisions or set(profile.precisions) - set(PRECISIONS):
             raise ValueError(f'precisions are {list(profile.precisions)}, not of {PRECISIONS}')
         if profile.precision not in profile.precisions:
             raise ValueError(f'precision {profile.precision} is not among its precisions')
-        if int(profile.workspace_mib) <= 0 or int(profile.batch) <= 0:
-            raise ValueError('workspace_mib and batch must be positive')
+        for key, (least, most) in _LIMITS.items():
+            value = getattr(profile, key)
+            if value is not None and not least <= value <= most:
+                raise ValueError(f'{key} is {value}, not in {least}..{most}')
         return profile
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, re.error) as error:
         raise UserError(
             f'{path} is not a build profile ({error}); compare it with '
             'config/profiles/desktop.yaml') from error
+
+
+def _parse(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except Exception as error:  # the parser lets many kinds through, RecursionError among them
+        raise ValueError(f'no YAML: {one_line(str(error), 200) or type(error).__name__}') from error

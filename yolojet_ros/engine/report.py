@@ -73,7 +73,7 @@ def _card_lines(card: EngineCard) -> List[str]:
         'other precision': ', '.join(card.other_precision) or '-',
         'rebuild': f'`{card.rebuild_command}`'}
     tensors = [
-        f'| {tensor["name"]} | {"input" if tensor["input"] else "output"} | {tensor["dtype"]} | '
-        f'{tensor["shape"]} |' for tensor in card.tensors]
+        f'| {tensor.name} | {"input" if tensor.input else "output"} | {tensor.dtype} | '
+        f'{tensor.shape} |' for tensor in card.tensors]
     return ['| | |', '|---|---|', *(f'| {key} | {value} |' for key, value in rows.items()), '',
             '| tensor | | type | shape |', '|---|---|---|---|', *tensors, '']

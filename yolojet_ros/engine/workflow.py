@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import numpy as np
 
-from yolojet_ros.core.engine_card import EngineCard, sha256
+from yolojet_ros.core.engine_card import EngineCard, sha256, TensorFacts
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
 from yolojet_ros.engine import builder, calibration, layers, memory, model_facts, verify
@@ -86,8 +86,8 @@ def _build_on(
 def _engine_facts(network: Network, device: Device, built: builder.Built) -> Dict[str, Any]:
     """Return what the card says of the engine itself and of where it was built."""
     return {
-        'tensors': [{'name': tensor.name, 'input': tensor.is_input, 'dtype': tensor.dtype.name,
-                     'shape': list(tensor.shape)} for tensor in network.tensors],
+        'tensors': [TensorFacts(tensor.name, tensor.is_input, tensor.dtype.name,
+                                list(tensor.shape)) for tensor in network.tensors],
         'tensorrt': network.trt.__version__, 'gpu': device.name,
         'compute_capability': '.'.join(str(number) for number in device.capability),
         'driver': str(device.driver_version), 'device_memory_bytes': network.device_memory,
