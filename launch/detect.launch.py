@@ -6,6 +6,7 @@ Detect and track objects on the images of a camera.
     ros2 launch yolojet_ros detect.launch.py namespace:=front camera:=/dev/video0
 """
 
+import os
 from pathlib import Path
 
 from launch import LaunchDescription
@@ -31,6 +32,8 @@ ARGUMENTS = (
     ('log_level', 'info', 'debug, info, warn, error or fatal, of the nodes of this package.'),
     ('autostart', 'true', 'Configure and activate the detector; false leaves that to a '
                           'lifecycle manager.'),
+    ('transport_profile', '', 'How images come over Fast DDS: auto, udp, shared_memory or '
+                              'untouched. Empty takes YOLOJET_TRANSPORT_PROFILE, or else auto.'),
     ('camera', '', 'Start the camera node with this source: synthetic, a video, an image or a '
                    'folder of images, a camera index, /dev/videoN, or the URL of a stream. '
                    'Empty starts none.'),
@@ -48,6 +51,8 @@ def generate_launch_description():
 def _start(context):
     value = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
     # Set for this process, and so for those that it starts.
+    if value['transport_profile']:
+        os.environ[middleware.PROFILE_VARIABLE] = value['transport_profile']
     actions = [LogInfo(msg=f'images over DDS: {middleware.prepare_transport()}')]
     actions.append(_detector(value))
     if value['camera']:

@@ -80,7 +80,8 @@ def _description(name):
 
 @pytest.mark.parametrize('name, expected', [
     ('detect.launch.py', ['namespace', 'params_file', 'model', 'backend', 'image_topic',
-                          'use_sim_time', 'log_level', 'autostart', 'camera', 'rviz']),
+                          'use_sim_time', 'log_level', 'autostart', 'transport_profile',
+                          'camera', 'rviz']),
     ('build_engine.launch.py', ['onnx', 'profile', 'precision', 'workspace', 'out', 'calib']),
 ])
 def test_every_argument_has_a_description(name, expected):

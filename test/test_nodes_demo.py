@@ -8,7 +8,8 @@ import sys
 import cv2
 import pytest
 
-from ros_peers import DOMAIN, ROOT
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from ros_peers import DOMAIN, NodeProcess, Peer, ROOT
 
 
 def _yolojet(*arguments, seconds=120):
@@ -90,3 +91,25 @@ def test_the_node_benchmark_prints_figures_beside_goals():
     for line in ('10.0 detections a frame', '50.0 detections a frame', "node's own overhead",
                  '% of one core'):
         assert line in process.stdout
+
+
+def test_the_observer_ends_when_the_camera_has_gone_without_a_last_word(tmp_path):
+    monitor = NodeProcess('yolojet_ros.nodes.monitor_node', tmp_path / 'log', {
+        'out': str(tmp_path), 'draw': False})
+    peer = Peer('monitor')
+    try:
+        diagnostics = peer.node.create_publisher(DiagnosticArray, '/diagnostics', 5)
+        peer.spin_until(diagnostics.get_subscription_count, 30, 'no monitor')
+        message = DiagnosticArray(status=[DiagnosticStatus(
+            name='/camera: camera', values=[KeyValue(key='published', value='7'),
+                                            KeyValue(key='finished', value='False')])])
+        for _ in range(10):
+            diagnostics.publish(message)
+            peer.executor.spin_once(timeout_sec=0.1)
+        assert monitor.alive()
+        peer.node.destroy_publisher(peer.image_publisher)
+        peer.spin_until(lambda: not monitor.alive(), 15, 'the monitor goes on')
+    finally:
+        peer.close()
+        assert monitor.stop() == 0, monitor.output
+    assert json.loads((tmp_path / 'summary.json').read_text())['frames']['published'] == 7

@@ -1,16 +1,21 @@
 """Preparing a process for large images: what is set, and what of the user's is kept."""
 
 import os
+from pathlib import Path
 import subprocess
 import sys
+import tempfile
 import xml.etree.ElementTree
 
 import pytest
 
-from yolojet_ros.ros import middleware
+from yolojet_ros.core.errors import UserError
+from yolojet_ros.ros import middleware, profile_files
 
 _VARIABLES = ('FASTDDS_BUILTIN_TRANSPORTS', 'FASTDDS_DEFAULT_PROFILES_FILE',
-              'FASTRTPS_DEFAULT_PROFILES_FILE', 'RMW_IMPLEMENTATION')
+              'FASTRTPS_DEFAULT_PROFILES_FILE', 'RMW_IMPLEMENTATION',
+              'YOLOJET_TRANSPORT_PROFILE', 'YOLOJET_SHARED_MEMORY_MB', 'ROS_LOCALHOST_ONLY')
+_SPACE = '{http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles}'
 
 
 @pytest.fixture
@@ -45,13 +50,102 @@ def test_other_middlewares_are_left_alone(clean):
     assert not any(name in os.environ for name in _VARIABLES[:3])
 
 
-def test_profile_keeps_the_network_and_has_room_for_4k_images():
-    space = '{http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles}'
-    root = xml.etree.ElementTree.parse(middleware.PROFILES).getroot()
-    kinds = {item.find(space + 'type').text: item for item in root.iter(
-        space + 'transport_descriptor')}
+def _profile():
+    """Return the root of the XML that was prepared, and its transports by kind."""
+    name = os.environ[middleware.profiles_variable()]
+    root = xml.etree.ElementTree.parse(name).getroot()
+    used = [item.text for item in root.find(f'.//{_SPACE}userTransports')]
+    items = {item.find(_SPACE + 'transport_id').text: item
+             for item in root.iter(_SPACE + 'transport_descriptor')}
+    assert set(used) == set(items)
+    return root, {item.find(_SPACE + 'type').text: item for item in items.values()}
+
+
+def test_images_are_received_by_the_network_and_sent_by_both(clean):
+    assert '16 MiB of shared memory out' in middleware.prepare_transport()
+    root, kinds = _profile()
     assert set(kinds) == {'SHM', 'UDPv4'}
-    assert int(kinds['SHM'].find(space + 'segment_size').text) >= 2 * 3840 * 2160 * 3
+    locators = root.find(f'.//{_SPACE}defaultUnicastLocatorList')
+    assert [item[0].tag for item in locators] == [_SPACE + 'udpv4']
+    assert int(kinds['UDPv4'].find(_SPACE + 'receiveBufferSize').text) >= 1.5 * 3840 * 2160 * 3
+    assert int(kinds['SHM'].find(_SPACE + 'segment_size').text) >= 2.5 * 1920 * 1080 * 3
+    assert middleware.receives_by_network()
+
+
+def test_profiles_differ_in_their_transports(clean):
+    clean.setenv('YOLOJET_TRANSPORT_PROFILE', 'udp')
+    assert middleware.prepare_transport().startswith('UDP, by ')
+    assert set(_profile()[1]) == {'UDPv4'} and middleware.receives_by_network()
+    clean.delenv(middleware.profiles_variable())
+    clean.setenv('YOLOJET_TRANSPORT_PROFILE', 'shared_memory')
+    clean.setenv('YOLOJET_SHARED_MEMORY_MB', '64')
+    assert middleware.prepare_transport().startswith('64 MiB of shared memory, by ')
+    root, kinds = _profile()
+    assert kinds['SHM'].find(_SPACE + 'segment_size').text == str(64 * 2**20)
+    assert root.find(f'.//{_SPACE}defaultUnicastLocatorList') is None
+    assert not middleware.receives_by_network()
+    clean.delenv(middleware.profiles_variable())
+    clean.setenv('YOLOJET_TRANSPORT_PROFILE', 'untouched')
+    assert middleware.prepare_transport() == 'Fast DDS is left as it is'
+    assert not any(name in os.environ for name in _VARIABLES[:3])
+
+
+@pytest.mark.parametrize('variable, value, words', [
+    ('YOLOJET_TRANSPORT_PROFILE', 'tcp', 'choose one of auto, udp, shared_memory, untouched'),
+    ('YOLOJET_SHARED_MEMORY_MB', 'much', 'must be 1 to 4096 MiB'),
+    ('YOLOJET_SHARED_MEMORY_MB', '0', 'must be 1 to 4096 MiB')])
+def test_wrong_settings_are_one_sentence(clean, variable, value, words):
+    clean.setenv(variable, value)
+    with pytest.raises(UserError, match=words):
+        middleware.prepare_transport()
+
+
+def test_a_network_that_must_stay_on_this_machine_does(clean):
+    clean.setenv('ROS_LOCALHOST_ONLY', '1')
+    middleware.prepare_transport()
+    addresses = _profile()[1]['UDPv4'].find(_SPACE + 'interfaceWhiteList')
+    assert [item.text for item in addresses] == ['127.0.0.1']
+
+
+def test_without_room_for_shared_memory_the_network_is_taken(clean, tmp_path):
+    clean.setattr(middleware, 'SHARED_MEMORY', tmp_path / 'missing')
+    assert 'missing)' in middleware.prepare_transport()
+    assert set(_profile()[1]) == {'UDPv4'}
+
+
+def test_the_socket_buffer_is_what_the_kernel_grants_to_the_profile(clean, tmp_path):
+    small = tmp_path / 'small.xml'
+    small.write_text('<receiveBufferSize>50000</receiveBufferSize>')
+    clean.setenv(middleware.profiles_variable(), str(small))
+    assert middleware.socket_buffer() == 100_000
+    small.write_text('<receiveBufferSize>2000000000</receiveBufferSize>')
+    limit = int(Path('/proc/sys/net/core/rmem_max').read_text())
+    assert middleware.socket_buffer() == 2 * limit
+
+
+def test_a_generated_profile_is_kept_once_where_only_this_user_writes(clean, tmp_path):
+    clean.setattr(tempfile, 'tempdir', str(tmp_path))
+    first, again = profile_files.keep(b'<a/>'), profile_files.keep(b'<a/>')
+    assert first == again and first.read_bytes() == b'<a/>'
+    assert profile_files.keep(b'<b/>') != first
+    assert first.parent.stat().st_mode & 0o777 == 0o700
+    first.write_bytes(b'half')
+    assert profile_files.keep(b'<a/>').read_bytes() == b'<a/>'
+    assert sorted(item.suffix for item in first.parent.iterdir()) == ['.xml', '.xml']
+
+
+@pytest.mark.parametrize('trap', [
+    lambda path, other: path.symlink_to(other), lambda path, other: path.write_text(''),
+    lambda path, other: (path.mkdir(), path.chmod(0o777))])
+def test_a_folder_that_others_could_write_is_not_used(clean, tmp_path, trap):
+    other = tmp_path / 'other'
+    other.mkdir()
+    clean.setattr(tempfile, 'tempdir', str(tmp_path))
+    trap(tmp_path / f'yolojet-{os.getuid()}', other)
+    path = profile_files.keep(b'<a/>')
+    assert path.read_bytes() == b'<a/>' and not list(other.iterdir())
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert path.parent != tmp_path / f'yolojet-{os.getuid()}'
 
 
 _FAULTS = """

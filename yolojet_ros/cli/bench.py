@@ -36,8 +36,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                       help='measure how fast detections become bytes')
     what.add_argument('--tracker', action='store_true',
                       help='measure an update of the tracker with 10 to 300 objects')
+    what.add_argument('--transport', action='store_true',
+                      help='measure how images of an ordinary camera driver arrive')
     parser.add_argument('--seconds', type=float, default=10.0, metavar='S',
-                        help='length of each run of --node (default: 10)')
+                        help='length of each run of --node and --transport (default: 10)')
     parser.set_defaults(run=run)
 
 
@@ -52,6 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
         return _bench_messages()
     if arguments.tracker:
         return _bench_tracker()
+    if arguments.transport:
+        from yolojet_ros.cli.bench_transport import bench_transport
+        return bench_transport(arguments.seconds)
     return _bench_pipeline(arguments)
 
 
@@ -196,7 +201,7 @@ def _bench_node(arguments: argparse.Namespace) -> int:
                           'max_detections': count, 'tracking': False},
                 camera=camera, draw=False)
             rows.append((count, summary))
-        echo = _bench_transport(folder, seconds, camera)
+        echo = _bench_echo(folder, seconds, camera)
     print(f'{model.name}, {_SIZE[0]}x{_SIZE[1]} bgr8 at 30 Hz, {seconds:g} s each')
     for count, summary in rows:
         frames, stages = summary['frames'], summary['stages_ms_p50']
@@ -227,7 +232,7 @@ def _record_film(path: Path) -> Path:
     return path
 
 
-def _bench_transport(folder: Path, seconds: float, camera: Dict[str, Any]) -> Dict[str, Any]:
+def _bench_echo(folder: Path, seconds: float, camera: Dict[str, Any]) -> Dict[str, Any]:
     from yolojet_ros.cli.processes import nodes
 
     with nodes(folder, '/yolojet_bench_echo') as running:

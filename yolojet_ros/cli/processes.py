@@ -23,18 +23,21 @@ class Nodes:
         self._running: List[subprocess.Popen] = []
 
     def start(
-        self, name: str, parameters: Dict[str, Any], show: bool = False,
+        self, name: str, parameters: Dict[str, Any], show: bool = False, number: int = 0,
     ) -> subprocess.Popen:
         """
         Start nodes/NAME_node.py.
 
         :param show: let what it prints (but does not log) appear on the terminal
+        :param number: of several of one kind, from 0
         """
         arguments = ['--ros-args', '-r', f'__ns:={self._namespace}']
         for key, value in parameters.items():
             arguments += ['-p', f'{key}:={_as_yaml(value)}']
+        if number:
+            arguments += ['-r', f'__node:={name}_{number}']
         command = [sys.executable, '-m', f'yolojet_ros.nodes.{name}_node', *arguments]
-        with self.log(name).open('w') as stream:
+        with self.log(name).open('a' if number else 'w') as stream:
             process = subprocess.Popen(
                 command, stdout=None if show else stream, stderr=stream)
         self._running.append(process)

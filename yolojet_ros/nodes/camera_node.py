@@ -90,6 +90,7 @@ class CameraNode(parameters.CheckedParameters, Node):
         self._declare_parameters()
         self.published = 0  # pictures that somebody listened to
         self.failure: Optional[str] = None
+        self._own_name = self.get_name()
         self._finished = False
         self._encoding = self.get_parameter('encoding').value
         self._source = self._open_source()
@@ -131,8 +132,8 @@ class CameraNode(parameters.CheckedParameters, Node):
             self._thread.join(_THREAD_SECONDS)
         if not self._thread.is_alive():
             self._source.close()
-        # Not by the logger, which complains when the context is gone already.
-        print(f'{self.get_name()}: published {self.published} images, '
+        # Not by the logger, nor with get_name(): the context may be gone already.
+        print(f'{self._own_name}: published {self.published} images, '
               f'skipped {self.skipped} ticks', file=sys.stderr)
         self.destroy_node()
 

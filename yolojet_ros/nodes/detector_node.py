@@ -37,7 +37,7 @@ from yolojet_ros.ros.images import fill_image, view_of_compressed, view_of_image
 from yolojet_ros.ros.lifecycle import transition
 from yolojet_ros.ros.spin import run_node, until_shutdown
 from yolojet_ros.ros.statistics import DEACTIVATED, FAILED, Statistics, SUPERSEDED
-from yolojet_ros.ros.subscription import image_topic, subscribe_images
+from yolojet_ros.ros.subscription import image_topic, ImageSubscription
 from yolojet_ros.ros.warps import WarpBuffer
 from yolojet_ros.tracking import Tracker
 from yolojet_ros.tracking.camera_motion import CameraMotion
@@ -73,7 +73,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         self._pipeline: Optional[Pipeline] = None  # run by the worker only
         self._writer: Optional[DetectionsWriter] = None
         self._tracker: Optional[Tracker] = None
-        self._subscription = None
+        self._subscription: Optional[ImageSubscription] = None
         self._tracks = 0
         self._info_publishers: List[Any] = []
         self._statistics = Statistics()
@@ -202,7 +202,8 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         self._warps.reset()
         self._geometry = None
         compressed = self._used.transport == 'compressed'
-        self._subscription = subscribe_images(self, compressed, self._on_image)
+        self._subscription = ImageSubscription(
+            self, compressed, self._on_image, self._statistics.on_lost)
         result = super().on_activate(state)
         self._active = True
         self._failure = None
@@ -248,7 +249,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
     def _unsubscribe(self) -> None:
         """Take no more images, finish the one in work and count what is left of them."""
         if self._subscription:
-            self.destroy_subscription(self._subscription)
+            self._subscription.destroy()
             self._subscription = None
         if self._worker:
             self._worker.drop_waiting()
@@ -400,7 +401,12 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             pipeline.filters.score_threshold))
 
     def _publish_diagnostics(self) -> None:
-        level, text, values = self._statistics.report(self._active)
+        images = self._subscription
+        level, text, values = self._statistics.report(
+            self._active, images.problem() if images else '')
+        if images:
+            values += [KeyValue(key=key, value=str(value))
+                       for key, value in images.values().items()]
         self._log_backend_warnings()
         if self._active:
             self.get_logger().debug('in the last second: ' + _summary(values))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 import sys
 import time
@@ -18,14 +19,14 @@ from yolojet_ros.core.files import atomic_path
 from yolojet_ros.ros import parameters
 from yolojet_ros.ros.images import view_of_image
 from yolojet_ros.ros.spin import run_node
-from yolojet_ros.ros.subscription import subscribe_images
+from yolojet_ros.ros.subscription import ImageSubscription
 
 
 class EchoNode(parameters.CheckedParameters, Node):
     """
     Subscribe `image_raw` as the detector does, answer each image with its header on `echo`.
 
-    Leaves the count, the age of the images on arrival and the share of one core
+    Leaves the counts, the age of the images on arrival and the share of one core
     that the process used as a JSON file named by the parameter `out`.
     """
 
@@ -36,7 +37,8 @@ class EchoNode(parameters.CheckedParameters, Node):
         self._publisher = self.create_publisher(Header, 'echo', 5)
         self._begin: Optional[tuple] = None
         self._end = (0.0, 0.0)
-        subscribe_images(self, False, self._on_image)
+        self._lost = 0
+        self._subscription = ImageSubscription(self, False, self._on_image, self._count_lost)
 
     def _on_image(self, message: Image) -> None:
         stamp = Time.from_msg(message.header.stamp, self.get_clock().clock_type)
@@ -46,13 +48,22 @@ class EchoNode(parameters.CheckedParameters, Node):
         self._end = (time.monotonic(), time.process_time())
         self._begin = self._begin or self._end
 
+    def _count_lost(self, count: int) -> None:
+        self._lost += count
+
     def close(self) -> None:
         """Write what was measured."""
+        p50, p99 = np.percentile(self._ages, (50, 99)) if self._ages else (math.nan, math.nan)
+        each = max(len(self._ages) - 1, 1)
         begin = self._begin or self._end
         wall, cpu = self._end[0] - begin[0], self._end[1] - begin[1]
         result = {
             'received': len(self._ages),
-            'age_ms_p50': round(float(np.median(self._ages)), 3) if self._ages else None,
+            'lost_in_middleware': self._lost,
+            'reliability': self._subscription.reliability.name.lower(),
+            'age_ms_p50': round(float(p50), 3) if self._ages else None,
+            'age_ms_p99': round(float(p99), 3) if self._ages else None,
+            'cpu_ms_an_image': round(1e3 * cpu / each, 3),
             'cpu_percent_of_a_core': round(100 * cpu / wall, 1) if wall else None,
         }
         with atomic_path(Path(self.get_parameter('out').value)) as path:

@@ -121,7 +121,9 @@ class MonitorNode(parameters.CheckedParameters, Node):
                 f'{len(self._latencies) / max(elapsed, 1e-3):5.1f} results/s, latency '
                 f'{np.median(recent):5.1f} ms, {self._last[0]:2d} detections, '
                 f'{self._last[1]:2d} tracks, {len(self._ids):3d} ids so far')
-        if self._camera.get('finished') != 'True':
+        # Its last word may be lost, and its end in the graph may not.
+        gone = self._camera and not self.count_publishers('image_raw')
+        if self._camera.get('finished') != 'True' and not gone:
             return
         self._finished_at = self._finished_at or now
         received = int(self._detector.get('received', 0))
@@ -142,8 +144,9 @@ class MonitorNode(parameters.CheckedParameters, Node):
     def summary(self) -> Dict[str, Any]:
         """Return the figures of the run."""
         detector = self._detector
-        published = int(self._camera.get('published', 0))
         received = int(detector.get('received', 0))
+        # A camera that ended without a last word has published more than it last said.
+        published = max(int(self._camera.get('published', 0)), received)
         latencies = self._latencies or [float('nan')]
         return {
             'frames': {

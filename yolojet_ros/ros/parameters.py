@@ -25,7 +25,7 @@ _TYPES = {Parameter.Type.BOOL: bool, Parameter.Type.INTEGER: int, Parameter.Type
           Parameter.Type.STRING: str}
 _MAX_DEPTH = 10000
 _QOS_CHOICES = {
-    'reliability': ('reliable', 'best_effort', 'system_default', *(
+    'reliability': ('auto', 'reliable', 'best_effort', 'system_default', *(
         ('best_available',) if hasattr(ReliabilityPolicy, 'BEST_AVAILABLE') else ())),
     'history': tuple(policy.name.lower() for policy in (
         HistoryPolicy.KEEP_LAST, HistoryPolicy.KEEP_ALL, HistoryPolicy.SYSTEM_DEFAULT)),
@@ -137,8 +137,10 @@ def declare_qos_overrides(node: Node, topic: str, profile: QoSProfile) -> None:
     """
     Declare ROS's QoS overrides of a subscription: reliability, history and depth.
 
+    Reliability is `auto` where the user says nothing: the subscription chooses it.
+
     :param topic: as resolved
-    :param profile: what holds where the user says nothing
+    :param profile: what else holds where the user says nothing
     :raises UserError: naming the parameter, its value and the allowed ones.
     """
     for policy, name in zip(QOS_POLICIES, qos_override_names(topic)):
@@ -149,7 +151,8 @@ def declare_qos_overrides(node: Node, topic: str, profile: QoSProfile) -> None:
             declare(node, name, value, f'Images that may wait, of the subscription of {topic}.',
                     1, _MAX_DEPTH, read_only=True)
         else:
-            declare(node, name, value.name.lower(), f'{policy} of the subscription of {topic}.',
+            default = 'auto' if policy == 'reliability' else value.name.lower()
+            declare(node, name, default, f'{policy} of the subscription of {topic}.',
                     read_only=True, choices=_QOS_CHOICES[policy])
 
 

@@ -57,11 +57,11 @@ def run_node(
     :return: exit code: 0, or 2 where the user's input was wrong, which one sentence
         on stderr then names
     """
-    prepared = middleware.prepare()
     # A thread that got an image must not wait 5 ms for the executor's thread to yield.
     sys.setswitchinterval(_SWITCH_SECONDS)
     node: Optional[Node] = None
     try:
+        prepared = middleware.prepare()
         _init(args)
         with until_shutdown():
             node = _made(make)

@@ -32,6 +32,7 @@ class Statistics:
         self.processed = 0
         self.detections = 0
         self.odd_stamps = 0
+        self.lost = 0
         self.drops: Counter = Counter()
         self._stages: Dict[str, Deque[float]] = {}
         self._ages: Deque[float] = deque(maxlen=_WINDOW)
@@ -58,6 +59,11 @@ class Statistics:
                 self.drops[cause] += left
             return left
 
+    def on_lost(self, count: int) -> None:
+        """Count images that the middleware reports lost on their way to us."""
+        with self._lock:
+            self.lost += count
+
     def on_odd_stamp(self) -> None:
         """Count an image whose stamp is zero or invalid."""
         with self._lock:
@@ -77,8 +83,12 @@ class Statistics:
         with self._lock:
             self._last_received = time.monotonic()
 
-    def report(self, active: bool) -> Tuple[bytes, str, List[KeyValue]]:
-        """Return level, message and values for diagnostics; rates since the last report."""
+    def report(self, active: bool, reception: str = '') -> Tuple[bytes, str, List[KeyValue]]:
+        """
+        Return level, message and values for diagnostics; rates since the last report.
+
+        :param reception: why images do not arrive, if that is known
+        """
         with self._lock:
             now = time.monotonic()
             then, received, processed, dropped = self._last_report
@@ -94,7 +104,10 @@ class Statistics:
             message = 'not active'
         elif silence > _SILENCE:
             level = DiagnosticStatus.WARN
-            message = f'no image for {silence:.0f} s; check the topic name and QoS'
+            message = f'no image for {silence:.0f} s'
+            message += f'; {reception}' if reception else ''
+        elif reception:
+            level, message = DiagnosticStatus.WARN, reception
         elif new and lost / new > _DROPPED:
             level = DiagnosticStatus.WARN
             message = f'{lost} of the last {new} images were dropped; see dropped_*'
@@ -108,6 +121,7 @@ class Statistics:
             'rate_in_hz': f'{rate_in:.2f}', 'rate_out_hz': f'{rate_out:.2f}',
             'received': self.received, 'processed': self.processed,
             'detections': self.detections, 'odd_stamps': self.odd_stamps,
+            'lost_in_middleware': self.lost,
         }
         if self._ages:
             for name, percent in (('p50', 50), ('p99', 99)):

@@ -1,54 +1,280 @@
-"""Subscribe to camera images: topic, QoS, and a clear word when the two sides do not fit."""
+"""Subscribe to camera images: topic, QoS, and a clear word when they do not arrive."""
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections import deque
+import sys
+import time
+from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple
 
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
 from yolojet_ros.ros.parameters import declare_qos_overrides
+from yolojet_ros.ros.reception import many, missing_stamps, Reception
 
 try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 # The sensor-data profile. Best effort matches every publisher. The few images that may wait
 # keep a busy machine from losing them uncounted; the node itself works on the newest only.
 SENSOR_QOS = QoSProfile(
     history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
+_CHECK_SECONDS = 1.0
+_WINDOW = 5  # checks that losses are looked at
+_SILENCE = 3.0  # s without an image of a matched publisher
+_CHANGE_SECONDS = 3.0  # s in which a new subscription should have its first image
+_SETTLE_SECONDS = 1.0  # s in which a new subscription has not found its feet
+_LOG_SECONDS = 60.0  # between two times that the same is said
+_EXPECTED = {Image: 640 * 480 * 3, CompressedImage: 100_000}  # bytes, where none has arrived
 
-def subscribe_images(
-    node: Node, compressed: bool, callback: Callable[[Any], None],
-) -> Subscription:
+
+class ImageSubscription:
     """
-    Subscribe to `image_raw` or `image_raw/compressed` as remapped.
+    A subscription to `image_raw` or `image_raw/compressed` as remapped.
 
     A remapping of `image_raw` alone moves the compressed topic along with it,
     as image_transport does. The user may change the QoS by the parameters
-    `qos_overrides.TOPIC.subscription.{reliability,history,depth}`.
+    `qos_overrides.TOPIC.subscription.{reliability,history,depth}`. As long as that of
+    reliability is `auto`, it is chosen by what the publishers offer and what arrives,
+    and chosen anew when either changes.
 
+    :param callback: called with each message, in the executor's thread
+    :param on_lost: called with the number of images that the middleware reports lost
     :raises UserError: if one of these has a value that there is not.
     """
-    topic = image_topic(node, compressed)
-    declare_qos_overrides(node, topic, SENSOR_QOS)
 
-    def on_incompatible(event: Any) -> None:
-        node.get_logger().warning(_incompatible_text(node, topic, event))
+    def __init__(
+        self, node: Node, compressed: bool, callback: Callable[[Any], None],
+        on_lost: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        self._node = node
+        self._kind = CompressedImage if compressed else Image
+        self._callback = callback
+        self._on_lost = on_lost
+        self.topic_name = image_topic(node, compressed)
+        self._fixed = self._given_reliability()
+        self._reception = Reception.of_process()
+        self._size = 0  # bytes of the largest image of these publishers
+        self._other_camera = True  # none of its images has come yet
+        self._publishers: List[Tuple[bytes, ReliabilityPolicy]] = []
+        self._losing = False
+        self._counts: Deque[Tuple[int, int]] = deque([(0, 0)], maxlen=_WINDOW + 1)
+        self._received = self._lost = 0
+        self._stamps: Deque[float] = deque(maxlen=30)
+        self._last_received = time.monotonic()
+        self._logged: Dict[str, float] = {}
+        self._old: Optional[Subscription] = None  # until the new one has its first image
+        self._seen: Set[Tuple[int, int]] = set()  # stamps that the old one brought
+        self._last_stamp = (0, 0)
+        self._changed = 0.0
+        self._look_at_publishers()
+        self.reliability = self._best()
+        self._current = self._subscribe()
+        self._timer = node.create_timer(
+            _CHECK_SECONDS, self._check, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
-    return node.create_subscription(
-        CompressedImage if compressed else Image, topic, callback, SENSOR_QOS,
-        event_callbacks=SubscriptionEventCallbacks(incompatible_qos=on_incompatible),
-        qos_overriding_options=QoSOverridingOptions.with_default_policies())
+    def destroy(self) -> None:
+        """Stop to listen."""
+        self._node.destroy_timer(self._timer)
+        self._drop_old()
+        self._node.destroy_subscription(self._current)
+
+    def problem(self) -> str:
+        """Return why images do not arrive, in one sentence, or ''."""
+        silent = time.monotonic() - self._last_received > _SILENCE
+        if not self._publishers:
+            return (f'{self.topic_name} has no publisher; check the topic name'
+                    if silent else '')
+        lost, received = self._recent()
+        missing = missing_stamps(list(self._stamps))
+        if silent:
+            found = (f'{len(self._publishers)} publisher(s) of {self.topic_name}, '
+                     'but no image arrives')
+        elif many(lost, received):
+            found = f'{lost} of the last {lost + received} images of {self.topic_name} are lost'
+        elif many(missing, len(self._stamps)):
+            found = (f'the stamps of {self.topic_name} have holes: {missing} images missing '
+                     f'between the last {len(self._stamps)}')
+        else:
+            return ''
+        if silent and self.reliability == ReliabilityPolicy.RELIABLE and any(
+                offer != ReliabilityPolicy.RELIABLE for _, offer in self._publishers):
+            return f'{found}: {self._qos_text()}'
+        return f'{found}: {self._reception.cause(self._expected(), self.reliability, silent)}'
+
+    def values(self) -> Dict[str, Any]:
+        """Return what diagnostics show of the way that images come."""
+        values = {
+            'reliability': self.reliability.name.lower(),
+            'publishers': len(self._publishers),
+            'socket_buffer_bytes': self._reception.buffer,
+        }
+        limit = self._reception.limit(self._size)
+        return dict(values, socket_buffer=limit) if limit else values
+
+    # ---- what is requested
+
+    def _given_reliability(self) -> Optional[ReliabilityPolicy]:
+        # rclpy would keep the first choice for ever, so it is not told of this override.
+        declare_qos_overrides(self._node, self.topic_name, SENSOR_QOS)
+        name = f'qos_overrides.{self.topic_name}.subscription.reliability'
+        value = self._node.get_parameter(name).value
+        return None if value == 'auto' else ReliabilityPolicy[value.upper()]
+
+    def _expected(self) -> int:
+        return self._size or _EXPECTED[self._kind]
+
+    def _best(self) -> ReliabilityPolicy:
+        if self._fixed is not None:
+            return self._fixed
+        # Until one has arrived, an image may be larger than any buffer.
+        return self._reception.reliability(
+            self._size or sys.maxsize, self._losing, [offer for _, offer in self._publishers])
+
+    def _subscribe(self) -> Subscription:
+        """Subscribe with the present reliability."""
+        made: List[Subscription] = []
+
+        def on_message(message: Any) -> None:
+            self._on_message(made[0], message)
+
+        events = {'incompatible_qos': self._on_incompatible,
+                  'message_lost': lambda event: self._count_lost(event.total_count_change)}
+        qos = QoSProfile(history=SENSOR_QOS.history, depth=SENSOR_QOS.depth,
+                         reliability=self.reliability)
+        options = QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH))
+        while True:
+            try:
+                made.append(self._node.create_subscription(
+                    self._kind, self.topic_name, on_message, qos,
+                    event_callbacks=SubscriptionEventCallbacks(**events),
+                    qos_overriding_options=options))
+                return made[0]
+            except UnsupportedEventTypeError:  # by some middlewares
+                if not events:
+                    raise
+                events.popitem()
+
+    def _change_over(self) -> None:
+        """Subscribe anew if another reliability is better now."""
+        best = self._best()
+        if best == self.reliability or not self._publishers:
+            return
+        self._drop_old()
+        self._node.get_logger().info(
+            f'{self.topic_name}: requesting {best.name} instead of {self.reliability.name}')
+        self.reliability = best
+        # The old one goes on until the new one is known to the publishers.
+        self._old, self._changed = self._current, time.monotonic()
+        self._seen = {self._last_stamp}
+        self._current = self._subscribe()
+
+    def _drop_old(self) -> None:
+        if self._old:
+            self._node.destroy_subscription(self._old)
+            self._old = None
+
+    # ---- what arrives
+
+    def _on_message(self, source: Subscription, message: Any) -> None:
+        stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
+        if source is not self._old and source is not self._current:
+            return  # taken before it was destroyed; the new one has it, too
+        if source is self._current:
+            self._drop_old()
+        if stamp in self._seen and any(stamp):
+            return  # came by both
+        if self._old:
+            self._seen.add(stamp)
+        else:
+            self._seen.clear()
+        self._last_stamp = stamp
+        self._stamps.append(stamp[0] + stamp[1] * 1e-9)
+        self._received += 1
+        self._last_received = time.monotonic()
+        self._callback(message)
+        if len(message.data) > self._size or self._other_camera:
+            self._size, self._other_camera = len(message.data), False
+            self._change_over()
+
+    def _count_lost(self, count: int) -> None:
+        # A new reader reports as lost what was on its way before it was known.
+        if time.monotonic() - self._changed > _SETTLE_SECONDS:
+            self._lost += count
+            self._on_lost(count)
+
+    def _recent(self) -> Tuple[int, int]:
+        """Return how many images were lost and received of late."""
+        received, lost = self._counts[0]
+        return self._lost - lost, self._received - received
+
+    # ---- once a second
+
+    def _check(self) -> None:
+        now = time.monotonic()
+        self._counts.append((self._received, self._lost))
+        if now - self._changed > _CHANGE_SECONDS:
+            self._drop_old()
+            self._seen.clear()
+            silent = self._publishers and now - self._last_received > _SILENCE
+            if silent or many(*self._recent()):
+                self._losing = True
+        self._look_at_publishers()
+        self._change_over()
+        for text in (self._reception.limit(self._size), self.problem()):
+            self._say(text)
+
+    def _look_at_publishers(self) -> None:
+        """Learn who publishes; a new publisher is given the benefit of the doubt."""
+        found = sorted(
+            (bytes(info.endpoint_gid), info.qos_profile.reliability)
+            for info in self._node.get_publishers_info_by_topic(self.topic_name))
+        if found != self._publishers:
+            self._other_camera |= not set(found) & set(self._publishers)
+            self._publishers = found
+            self._losing = False
+            self._counts = deque([(self._received, self._lost)], maxlen=_WINDOW + 1)
+            self._stamps.clear()
+            self._changed = self._last_received = time.monotonic()
+
+    def _say(self, text: str) -> None:
+        # What differs in numbers only is the same.
+        key = ''.join(letter for letter in text if not letter.isdigit())
+        now = time.monotonic()
+        if text and now - self._logged.get(key, -_LOG_SECONDS) >= _LOG_SECONDS:
+            self._logged[key] = now
+            self._node.get_logger().warning(text)
+
+    # ---- incompatible QoS
+
+    def _on_incompatible(self, event: Any) -> None:
+        self._look_at_publishers()
+        if self._best() != self.reliability:
+            self._change_over()
+            return
+        policy = getattr(event.last_policy_kind, 'name', event.last_policy_kind)
+        self._node.get_logger().warning(
+            f'no images from a publisher of {self.topic_name}: incompatible QoS ({policy}); '
+            f'{self._qos_text()}')
+
+    def _qos_text(self) -> str:
+        theirs = [f'{_name(info)} offers {_describe(info.qos_profile)}'
+                  for info in self._node.get_publishers_info_by_topic(self.topic_name)]
+        return (f'{self._node.get_name()} requests {self.reliability.name}, VOLATILE; '
+                f'{"; ".join(theirs) or "?"}; change the publisher, or set '
+                f'qos_overrides.{self.topic_name}.subscription.reliability')
 
 
 def image_topic(node: Node, compressed: bool) -> str:
-    """Return the topic that `subscribe_images` takes, as remapped."""
+    """Return the topic that an `ImageSubscription` takes, as remapped."""
     base = node.resolve_topic_name('image_raw')
     if not compressed:
         return base
@@ -57,18 +283,6 @@ def image_topic(node: Node, compressed: bool) -> str:
     if remapped != node.resolve_topic_name(own, only_expand=True):
         return remapped
     return base + '/compressed'
-
-
-def _incompatible_text(node: Node, topic: str, event: Any) -> str:
-    ours = [_describe(info.qos_profile) for info in node.get_subscriptions_info_by_topic(topic)
-            if info.node_name == node.get_name()]
-    theirs = [f'{_name(info)} offers {_describe(info.qos_profile)}'
-              for info in node.get_publishers_info_by_topic(topic)]
-    policy = getattr(event.last_policy_kind, 'name', event.last_policy_kind)
-    return (
-        f'no images from a publisher of {topic}: incompatible QoS ({policy}); '
-        f'{node.get_name()} requests {"; ".join(ours) or "?"}, {"; ".join(theirs) or "?"}; '
-        f'change the publisher, or set qos_overrides.{topic}.subscription.reliability')
 
 
 def _name(info: Any) -> str:
