@@ -29,7 +29,7 @@ _CARD = {
     'verification': {'images': 8, 'score_error': 0.0004, 'box_error_px': 0.12, 'matched': 1.0,
                      'sure': 34, 'passed': True, 'cause': ''},
     'latency_ms': {'median': 1.5, 'p99': 1.7}, 'device_memory_bytes': 1 << 22,
-    'other_precision': ['/model.22/Conv (FP32)']}
+    'other_precision': ['/model.22/Conv \x01 + PWN(Sigmoid) (FP32)']}
 
 
 def _use_card(engine):

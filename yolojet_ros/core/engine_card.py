@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path, read_text
 from yolojet_ros.core.records import read_record
+from yolojet_ros.core.text import one_line
 
 
 _MAX_BYTES = 16 << 20
@@ -93,16 +94,18 @@ class EngineCard:
             return None
         try:
             card = read_record(cls, json.loads(read_text(path, _MAX_BYTES)), strict=False)
-            card._check_verification()
+            card._check()
             return card
         except (ValueError, RecursionError) as error:
             raise UserError(
-                f'{path} is not an engine card ({error}); build the engine again with '
+                f'{path} is not an engine card ({one_line(str(error), 300)}); build the engine again with '
                 '"yolojet engine build", or delete this file to load the engine without it'
             ) from error
 
-    def _check_verification(self) -> None:
-        """:raises ValueError: if it is neither skipped nor complete."""
+    def _check(self) -> None:
+        """:raises ValueError: where the types are right, but a value cannot be used."""
+        if any('\n' in word or '\0' in word for word in self.command + self.plugins):
+            raise ValueError('command or plugins have a word of more than one line')
         found = self.verification
         numbers = [found.get(key) for key in _VERIFIED]
         if found and 'skipped' not in found and not all(

@@ -125,7 +125,7 @@ def _read(path: Path) -> Profile:
         return profile
     except (ValueError, re.error) as error:
         raise UserError(
-            f'{path} is not a build profile ({error}); compare it with '
+            f'{path} is not a build profile ({one_line(str(error), 300)}); compare it with '
             'config/profiles/desktop.yaml') from error
 
 
