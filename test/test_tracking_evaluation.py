@@ -172,7 +172,7 @@ def test_mot_folder_errors_say_what_to_do(tmp_path):
 
 def test_missing_package_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, 'trackeval', None)
-    with pytest.raises(UserError, match="pip install 'trackeval==1.3.0'"):
+    with pytest.raises(UserError, match='pip install trackeval==1.3.0'):
         Evaluator()
     monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
     with pytest.raises(UserError, match='pip install matplotlib'):

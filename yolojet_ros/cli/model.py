@@ -44,8 +44,9 @@ def require_torch() -> None:
     try:
         import torch  # noqa: F401
     except ImportError as error:
+        from yolojet_ros.core.installing import install_command
         raise UserError(
-            'this command needs PyTorch; run "pip install yolojet_ros[train]"') from error
+            f'this command needs PyTorch; run "{install_command("torch")}"') from error
 
 
 def _add_info(commands) -> None:

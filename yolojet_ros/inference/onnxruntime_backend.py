@@ -9,6 +9,7 @@ from typing import List, Optional, Union
 import numpy as np
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.installing import install_command
 from yolojet_ros.core.model_card import ModelCard
 from yolojet_ros.inference.backend import BackendError, HostBackend
 
@@ -51,8 +52,8 @@ def _load_session(path: Path, threads: Optional[int]):
         import onnxruntime
     except ImportError as error:
         raise UserError(
-            'ONNX Runtime is not installed; run "pip install onnxruntime" or use a '
-            'TensorRT engine') from error
+            'ONNX Runtime, which runs .onnx files, is not installed; run '
+            f'"{install_command("onnxruntime")}" or use a TensorRT engine') from error
     if not path.is_file():
         raise UserError(f'no model file at {path}; give the path of a YOLOv8 ONNX file')
     options = onnxruntime.SessionOptions()

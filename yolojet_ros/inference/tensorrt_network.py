@@ -9,6 +9,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.installing import install_command
 from yolojet_ros.inference.backend import BackendError
 
 # trt.nptype of 8.x fails on NumPy >= 1.24, and some names exist only in later versions.
@@ -44,7 +45,8 @@ def import_tensorrt():
     except (ImportError, OSError) as error:
         raise UserError(
             f'TensorRT cannot be imported ({error}); on Jetson it comes with JetPack '
-            '(python3-libnvinfer), on a PC "pip install tensorrt"; or use an ONNX model'
+            f'(python3-libnvinfer), on a PC from "{install_command("tensorrt")}"; or use an '
+            'ONNX model'
         ) from error
     return tensorrt
 

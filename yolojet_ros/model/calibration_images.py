@@ -9,6 +9,7 @@ import numpy as np
 
 from yolojet_ros.core.compressed_images import decode, read_image
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.installing import install_command
 from yolojet_ros.core.image_formats import ImageError, ImageView
 from yolojet_ros.core.letterbox import Letterboxer
 from yolojet_ros.core.model_card import ModelCard
@@ -58,7 +59,8 @@ def _bag_images(path: Path, count: int) -> Iterator[np.ndarray]:
         from rosbags.highlevel import AnyReader, AnyReaderError
         from rosbags.typesys import get_typestore, Stores
     except ImportError as error:
-        raise UserError('reading a bag needs rosbags; run "pip install rosbags"') from error
+        raise UserError(
+            f'reading a bag needs rosbags; run "{install_command("rosbags")}"') from error
     folder = path.parent if path.suffix == '.db3' else path
     try:
         reader = AnyReader([folder], default_typestore=get_typestore(Stores.LATEST))

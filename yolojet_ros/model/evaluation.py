@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.installing import install_command
 from yolojet_ros.core.filters import FilterParams, Selection
 from yolojet_ros.core.head import detect
 from yolojet_ros.core.image_formats import ImageView
@@ -134,8 +135,8 @@ class CocoScorer:
             from pycocotools.coco import COCO
             from pycocotools.cocoeval import COCOeval
         except ImportError as error:
-            raise UserError(
-                'measuring mAP needs pycocotools; run "pip install pycocotools"') from error
+            raise UserError('measuring mAP needs pycocotools; run "'
+                            f'{install_command("pycocotools")}"') from error
         with contextlib.redirect_stdout(io.StringIO()):
             truth = COCO()
             truth.dataset = {

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.installing import install_command
 from yolojet_ros.model import onnx_file
 from yolojet_ros.model.checkpoint import check_size, TrainedModel
 from yolojet_ros.model.nms_graph import append_nms, NmsSettings
@@ -82,7 +83,7 @@ def _simplify(graph):
         import onnxslim
     except ImportError as error:
         raise UserError(
-            'exporting needs onnxslim; run "pip install yolojet_ros[train]"') from error
+            f'exporting needs onnxslim; run "{install_command("onnxslim")}"') from error
     return onnxslim.slim(graph)
 
 
@@ -134,7 +135,8 @@ def export_ultralytics(
     except ImportError as error:
         raise UserError(
             f'{weights} is no weight file of "yolojet model train"; to export weights of '
-            'ultralytics, install that package ("pip install ultralytics")') from error
+            f'ultralytics, install that package ("{install_command("ultralytics")}")'
+        ) from error
     with tempfile.TemporaryDirectory() as folder:
         # It writes beside the weights, so give it a copy of its own.
         own = Path(folder, 'weights.pt')

@@ -8,6 +8,7 @@ from typing import Dict, List, Mapping, Sequence, Set, Tuple, TYPE_CHECKING
 import numpy as np
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.installing import install_command
 from yolojet_ros.core.files import atomic_path
 from yolojet_ros.core.model_card import ModelCard
 from yolojet_ros.model import onnx_graph
@@ -222,5 +223,6 @@ def _onnx():
     try:
         import onnx
     except ImportError as error:
-        raise UserError('working on ONNX files needs onnx; run "pip install onnx"') from error
+        raise UserError(
+            f'working on ONNX files needs onnx; run "{install_command("onnx")}"') from error
     return onnx

@@ -19,6 +19,7 @@ from scipy.optimize import linear_sum_assignment
 
 from yolojet_ros.core.boxes import iou
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.installing import install_command
 from yolojet_ros.core.files import atomic_path
 from yolojet_ros.tracking.tracker import Tracker
 
@@ -90,7 +91,8 @@ class Evaluator:
             from trackeval import metrics
         except ImportError as error:
             raise UserError(
-                "TrackEval is not installed; run: pip install 'trackeval==1.3.0'") from error
+                'TrackEval is not installed; run: '
+                + install_command('trackeval==1.3.0')) from error
         with redirect_stdout(io.StringIO()):  # the constructors print their settings
             self._metrics: Dict[str, Any] = {
                 'hota': metrics.HOTA(), 'identity': metrics.Identity(),
@@ -185,7 +187,8 @@ def plot_ids(
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UserError('matplotlib is not installed; run: pip install matplotlib') from error
+        raise UserError(
+            f'matplotlib is not installed; run: {install_command("matplotlib")}') from error
     points: Dict[int, List[Tuple[float, int]]] = {}
     for frame, frame_ids in zip(sequence.frames, ids):
         for truth, detection in zip(*matches(frame)):

@@ -10,6 +10,7 @@ from typing import Iterator, Optional, Tuple
 import numpy as np
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.installing import install_command
 from yolojet_ros.inference.backend import BackendError
 
 MIB = 1 << 20
@@ -198,7 +199,8 @@ def _import_driver():
     except ImportError as error:
         raise UserError(
             f'PyCUDA cannot be imported ({error}); TensorRT engines need an NVIDIA GPU with its '
-            'driver and "pip install pycuda"; without one use an ONNX model') from error
+            f'driver and "{install_command("pycuda")}"; without one use an ONNX model'
+        ) from error
     try:
         cuda.init()
     except cuda.Error as error:
