@@ -18,9 +18,10 @@ ROOT = Path(__file__).resolve().parent.parent
 OPTIONAL = ('onnx', 'onnxruntime', 'onnxslim', 'torch', 'tensorrt', 'pycuda', 'pycocotools',
             'rosbags', 'trackeval', 'matplotlib')
 _DETECTOR = """
+import sys
 import rclpy
 from yolojet_ros.nodes.detector_node import DetectorNode
-rclpy.init()
+rclpy.init(args=['--ros-args', '-p', 'model:=' + sys.argv[1]])
 node = DetectorNode()
 print(node.trigger_configure())
 """
@@ -60,7 +61,7 @@ def test_a_missing_onnx_runtime_is_one_sentence(without):
 
 def test_the_detector_says_so_and_stays_unconfigured(without):
     pytest.importorskip('rclpy')
-    result = without('-c', _DETECTOR)
+    result = without('-c', _DETECTOR, ROOT / 'engines/demo/yolojet_demo.onnx')
     assert result.returncode == 0, result.stdout
     assert result.stdout.split()[-1].endswith('.FAILURE')
     assert result.stdout.count('ONNX Runtime, which runs .onnx files, is not installed') == 1
