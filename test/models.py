@@ -28,10 +28,15 @@ def raw_output(boxes, scores, size, classes=len(NAMES)):
 
 
 def write_model(
-        path, output, size=(320, 192), names=NAMES, metadata=None, batch=1, fragile=False):
+        path, output, size=(320, 192), names=NAMES, metadata=None, batch=1, fragile=False,
+        poisoned=False, dynamic=False, declared=None, more=()):
     """
     Write an ONNX file that always answers `output`, whatever it sees.
 
+    :param poisoned: answer NaN to an image with white pixels
+    :param dynamic: leave height and width of the input open
+    :param declared: shape of the output that the file declares; None for the true one
+    :param more: further outputs
     :param fragile: let the network fail while it runs on an image with white pixels
     """
     zero = numpy_helper.from_array(np.zeros((), np.float32), 'zero')
@@ -47,12 +52,26 @@ def write_model(
             helper.make_node('Unsqueeze', ['zero', 'first'], ['table']),
             helper.make_node('Gather', ['table', 'index'], ['nothing']),
         ]
+    if poisoned:
+        nodes[1:2] = [
+            helper.make_node('Floor', ['brightest'], ['white']),
+            helper.make_node('Sub', ['white', 'one'], ['other']),
+            helper.make_node('Div', ['zero', 'other'], ['nothing']),
+        ]
+    outputs = [('output0', declared or output.shape)]
+    one, first = np.ones((), np.float32), np.zeros(1, np.int64)
+    constants = [zero, constant, numpy_helper.from_array(one, 'one'),
+                 numpy_helper.from_array(first, 'first')]
+    for index, extra in enumerate(more, 1):
+        constants.append(numpy_helper.from_array(extra.astype(np.float32), f'answer{index}'))
+        nodes.append(helper.make_node('Add', [f'answer{index}', 'nothing'], [f'output{index}']))
+        outputs.append((f'output{index}', extra.shape))
+    sides = ['height', 'width'] if dynamic else [size[1], size[0]]
     graph = helper.make_graph(
         nodes, 'constant',
-        [helper.make_tensor_value_info('images', TensorProto.FLOAT,
-                                       [batch, 3, size[1], size[0]])],
-        [helper.make_tensor_value_info('output0', TensorProto.FLOAT, list(output.shape))],
-        [zero, constant, numpy_helper.from_array(np.zeros(1, np.int64), 'first')])
+        [helper.make_tensor_value_info('images', TensorProto.FLOAT, [batch, 3, *sides])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
+         for name, shape in outputs], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 13)], ir_version=8)
     keys = {'names': str(dict(enumerate(names))), 'stride': '32', 'task': 'detect',
             'imgsz': str([size[1], size[0]])}

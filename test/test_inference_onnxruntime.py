@@ -1,14 +1,22 @@
 """The CPU backend on real ONNX files, and the choice of a backend."""
 
+import re
+import resource
+
+import conv_model
 import numpy as np
+import onnx
+from onnx import helper, numpy_helper
 import pytest
 
 from models import NAMES, raw_output, write_model
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.filters import FilterParams
 from yolojet_ros.core.image_formats import ImageError, ImageView
+from yolojet_ros.core.model_card import HeadLayout
 from yolojet_ros.core.stage_times import StageTimes
 from yolojet_ros.inference.load import load_backend
+from yolojet_ros.model import onnx_file
 
 _SIZE = (320, 192)
 
@@ -61,6 +69,114 @@ def test_a_dynamic_batch_is_accepted(tmp_path):
     output = raw_output([[160, 96, 80, 60]], [[0.9, 0, 0]], _SIZE)
     backend = load_backend(write_model(tmp_path / 'dynamic.onnx', output, batch='batch'))
     assert backend.card.batch == 0
+    assert len(_detect(backend, np.zeros((192, 320, 3), np.uint8))[0]) == 1
+
+
+def _answer():
+    return raw_output([[160, 96, 80, 60]], [[0.9, 0, 0]], _SIZE)
+
+
+@pytest.mark.parametrize('batch', [2, 4])
+def test_a_fixed_batch_runs_whole_with_a_warning(tmp_path, batch):
+    path = tmp_path / 'batch.onnx'
+    onnx.save(conv_model.build(batch), str(path))
+    one = tmp_path / 'one.onnx'
+    onnx.save(conv_model.build(1), str(one))
+    backend, expected = load_backend(path), load_backend(one)
+    assert backend.card.batch == batch and not expected.warnings
+    assert re.search(f'fixed batch of {batch}.*time of {batch}; export it', backend.warnings[0])
+    for seed in range(3):
+        image = np.random.default_rng(seed).integers(0, 256, (70, 110, 3), np.uint8)
+        found, wanted = _detect(backend, image)[0], _detect(expected, image)[0]
+        assert len(found) > 3
+        np.testing.assert_allclose(found.boxes, wanted.boxes, atol=1e-4)
+        np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-6)
+
+
+@pytest.mark.parametrize('declared', [
+    ('batch', 'values', 'anchors'), (1, 7, 'anchors'), (1, None, 1260)])
+@pytest.mark.parametrize('names', [None, '["crate", "barrel", "cone"]'])
+def test_sizes_that_the_file_leaves_open_are_measured(tmp_path, declared, names):
+    path = write_model(tmp_path / 'open.onnx', _answer(), declared=declared,
+                       metadata={'names': names})
+    backend = load_backend(path)
+    assert backend.card.layout is HeadLayout.RAW and backend.card.boxes == 1260
+    assert len(_detect(backend, np.zeros((192, 320, 3), np.uint8))[0]) == 1
+    # The commands that read the file without running it infer the sizes.
+    card = onnx_file.card(onnx_file.load(path), 'open.onnx')
+    assert (card.boxes, len(card.names)) == (1260, 3)
+
+
+def test_a_dynamic_size_is_that_of_the_metadata(tmp_path):
+    backend = load_backend(write_model(tmp_path / 'm.onnx', _answer(), dynamic=True))
+    assert backend.card.input_size == _SIZE
+    assert len(_detect(backend, np.zeros((192, 320, 3), np.uint8))[0]) == 1
+
+
+@pytest.mark.parametrize('size', ['[31, 33]', '[100000, 100000]', '[-32, 32]'])
+def test_a_size_that_cannot_run_is_refused_before_memory_is_asked_for(tmp_path, size):
+    path = write_model(tmp_path / 'm.onnx', _answer(), dynamic=True, metadata={'imgsz': size})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match='takes images of'):
+        load_backend(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
+
+
+def test_a_network_that_does_not_run_at_its_size_is_one_sentence(tmp_path):
+    model = onnx.load(str(write_model(tmp_path / 'm.onnx', _answer(), dynamic=True)))
+    fixed = numpy_helper.from_array(np.zeros((1, 3, 64, 64), np.float32), 'fixed')
+    model.graph.initializer.append(fixed)
+    model.graph.node.insert(0, helper.make_node('Add', ['images', 'fixed'], ['shifted']))
+    model.graph.node[1].input[0] = 'shifted'
+    onnx.save(model, str(tmp_path / 'm.onnx'))
+    with pytest.raises(UserError, match='m.onnx cannot run on a blank image of 320x192') as error:
+        load_backend(tmp_path / 'm.onnx')
+    assert '\n' not in str(error.value)
+
+
+def test_an_auxiliary_head_is_refused_and_a_feature_map_is_not(tmp_path):
+    features = np.zeros((1, 16, 24, 40), np.float32)
+    backend = load_backend(write_model(tmp_path / 'm.onnx', _answer(), more=[features]))
+    assert len(_detect(backend, np.zeros((192, 320, 3), np.uint8))[0]) == 1
+    write_model(tmp_path / 'm.onnx', features, more=[_answer()])
+    assert load_backend(tmp_path / 'm.onnx').card.layout is HeadLayout.RAW
+    write_model(tmp_path / 'm.onnx', _answer(), more=[_answer()])
+    with pytest.raises(UserError, match='2 outputs that could be the detection head'):
+        load_backend(tmp_path / 'm.onnx')
+
+
+def _with(row, value):
+    output = _answer()
+    output[0, row, 0] = value
+    return output
+
+
+def _final(*row):
+    output = np.zeros((1, 20, 6), np.float32)
+    output[0, 0] = row
+    return output
+
+
+@pytest.mark.parametrize('output,words', [
+    (_with(5, 3.5), 'class scores from 0 to 3.5.*sigmoid'),
+    (_answer() - 9, 'class scores from -9 to 0 .*sigmoid'),
+    (_with(5, np.inf), 'infinite or NaN.*FP32'), (_with(2, np.nan), 'infinite or NaN'),
+    (_answer() / [[[320]] * 4 + [[1]] * 3], 'boxes in 0..1'),
+    (_final(10, 10, 50, 50, 1.5, 1), 'class scores from 0 to 1.5'),
+    (_final(10, 10, 50, 50, 0.5, np.nan), 'infinite or NaN'),
+    (_final(10, 10, 50, 50, 0.5, 0.4), 'no class from 0 to 2'),
+    (_final(10, 10, 50, 50, 0.5, 3), 'no class from 0 to 2'),
+    (_final(0.1, 0.1, 0.5, 0.5, 0.5, 1), 'boxes in 0..1')])
+def test_what_no_detection_head_gives_is_refused(tmp_path, output, words):
+    with pytest.raises(UserError, match=words) as error:
+        load_backend(write_model(tmp_path / 'm.onnx', np.asarray(output, np.float32)))
+    assert '\n' not in str(error.value)
+
+
+def test_unused_rows_of_a_final_output_may_hold_anything_finite(tmp_path):
+    output = _final(10, 10, 50, 50, 0.5, 2)
+    output[0, 1:] = (0, 0, 0, 0, -1, -1)
+    backend = load_backend(write_model(tmp_path / 'm.onnx', output))
     assert len(_detect(backend, np.zeros((192, 320, 3), np.uint8))[0]) == 1
 
 

@@ -1,12 +1,15 @@
 """The TensorRT backend around its network: slots, recordings, batches and failures."""
 
 import sys
+import types
 
 import conv_model
 import cuda_on_host
 import host_device
 from host_device import HostDevice, HostGraph
 import numpy as np
+import onnx
+from onnx import numpy_helper
 import pytest
 import trt_standin
 from yolojet_ros.core.engine_card import EngineCard
@@ -16,8 +19,12 @@ from yolojet_ros.core.image_formats import ImageError, ImageView
 from yolojet_ros.core.stage_times import StageTimes
 from yolojet_ros.engine import plan, workflow
 from yolojet_ros.inference.backend import BackendError
+from yolojet_ros.inference.check import checked
+from yolojet_ros.inference.load import load_backend
 from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
-from yolojet_ros.inference.tensorrt_backend import _MAX_SAMPLINGS, TensorRTBackend
+from yolojet_ros.inference.tensorrt_backend import (
+    _MAX_SAMPLINGS, read_card, TensorRTBackend)
+from yolojet_ros.inference.tensorrt_network import Tensor
 
 
 @pytest.fixture(scope='module')
@@ -267,6 +274,81 @@ def test_an_engine_without_card_names_its_classes_by_number(make, tmp_path):
     make().close()
     EngineCard.path(tmp_path / 'b1.engine').unlink()
     assert make().card.names == ('class_0', 'class_1', 'class_2')
+
+
+def build(folder, model, batch=1):
+    """Build an engine of an ONNX model; return its path."""
+    path = folder / 'own.onnx'
+    onnx.save(model, str(path))
+    workflow.build_engine(
+        plan.resolve(plan.Options(str(path), 'desktop', batch=batch,
+                                  verify_images=str(images(folder)))),
+        lambda line: None, lambda text: None)
+    return path.with_suffix('.engine')
+
+
+def test_a_check_finds_nothing_in_a_sound_engine_and_costs_no_memory(make, tmp_path):
+    backend = make()
+    allocated = len(alive(backend))
+    assert checked(backend) is backend and not backend.warnings
+    assert len(alive(backend)) == allocated
+    expected = OnnxRuntimeBackend(tmp_path / 'float.onnx')
+    np.testing.assert_allclose(backend.look(view()), expected.look(view()), atol=1e-4)
+
+
+def alive(backend):
+    return [buffer for buffer in backend.device.buffers if buffer._memory is not None]
+
+
+def test_an_engine_that_gives_class_logits_is_refused(trt, tmp_path):
+    model = conv_model.build()
+    answer = next(item for item in model.graph.initializer if item.name == 'answer')
+    values = numpy_helper.to_array(answer).copy()
+    values[0, 4:] = values[0, 4:] * 9 - 6
+    answer.CopyFrom(numpy_helper.from_array(values, 'answer'))
+    engine = build(tmp_path, model)
+    with pytest.raises(UserError, match='own.engine gives class scores from -.*sigmoid'):
+        load_backend(engine)
+
+
+def test_an_engine_of_a_fixed_batch_runs_whole_with_a_warning(trt, tmp_path):
+    single = load_backend(build(tmp_path, conv_model.build()))
+    (tmp_path / 'two').mkdir()
+    backend = load_backend(build(tmp_path / 'two', conv_model.build(2), batch=2))
+    assert 'fixed batch of 2' in backend.warnings[0] and not single.warnings
+    selection = choose(single, score_threshold=0.2)
+    for seed in range(3):
+        assert same(backend.detect(view(seed), selection, StageTimes()),
+                    single.detect(view(seed), selection, StageTimes()))
+    backend.close()
+    single.close()
+
+
+@pytest.mark.parametrize('rows,words', [
+    (-1, 'as large as each image makes it'), (300, None)])
+def test_an_output_without_a_fixed_number_of_rows_is_refused(rows, words):
+    network = types.SimpleNamespace(
+        source='m.engine', batch_range=lambda: (1, 1),
+        inputs=[Tensor('images', 0, True, np.dtype(np.float32), (1, 3, 192, 320))],
+        outputs=[Tensor('features', 1, False, np.dtype(np.float32), (1, 16, 24, 40)),
+                 Tensor('count', 2, False, np.dtype(np.int32), (1, 1)),
+                 Tensor('output0', 3, False, np.dtype(np.float32), (1, rows, 6))])
+    if words is None:
+        head, card = read_card(network, {})
+        assert head.name == 'output0' and card.layout.final and card.boxes == rows
+    else:
+        with pytest.raises(UserError, match=words):
+            read_card(network, {})
+
+
+def test_an_engine_with_two_heads_is_refused():
+    head = Tensor('a', 1, False, np.dtype(np.float32), (1, 7, 1260))
+    network = types.SimpleNamespace(
+        source='m.engine', batch_range=lambda: (1, 1),
+        inputs=[Tensor('images', 0, True, np.dtype(np.float32), (1, 3, 192, 320))],
+        outputs=[head, head])
+    with pytest.raises(UserError, match='2 outputs that could be the detection head'):
+        read_card(network, {})
 
 
 def test_depth_is_one_or_two(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from models import raw_output, write_model
 from ros_peers import NodeProcess, Peer
 from rosgraph_msgs.msg import Clock
+from yolojet_ros.core.model_card import anchor_count
 
 _MODULE = 'yolojet_ros.nodes.detector_node'
 _SIZE = (320, 192)
@@ -113,6 +114,39 @@ def test_a_network_that_fails_takes_the_node_to_inactive_with_the_cause(start, t
     peer.wait_for_subscriber()
     assert len(peer.detect().detections) == 1
     assert peer.status()[0].level != b'\2'
+
+
+def test_rows_that_are_no_detection_are_dropped_counted_and_said_once(start, tmp_path):
+    output = raw_output([[160, 96, 80, 60]], [[0.95, 0, 0]], _SIZE)
+    model = write_model(tmp_path / 'poisoned.onnx', output, poisoned=True)
+    process, peer = start(model=str(model), autostart=True)
+    peer.wait_for_subscriber()
+    assert len(peer.detect().detections) == 1
+    assert peer.status()[1]['broken_rows'] == '0'
+    for _ in range(2):
+        assert not peer.detect(np.full((384, 640, 3), 255, np.uint8)).detections
+    status, _ = peer.status(lambda values: values['broken_rows'] == str(2 * anchor_count(_SIZE)))
+    assert status.level == b'\1' and 'no detection can be' in status.message
+    assert len(peer.detect().detections) == 1
+    assert process.output.count('no detection can be') == 1
+
+
+@pytest.mark.parametrize('options,words', [
+    ({'metadata': {'imgsz': '[31, 33]'}, 'dynamic': True}, 'takes images of 33x31'),
+    ({'metadata': {'imgsz': '[100000, 100000]'}, 'dynamic': True}, 'at most 16 Mi pixels')])
+def test_a_model_that_cannot_run_fails_to_configure(start, tmp_path, options, words):
+    output = raw_output([[160, 96, 80, 60]], [[0.95, 0, 0]], _SIZE)
+    process, peer = start(model=str(write_model(tmp_path / 'm.onnx', output, **options)))
+    assert not peer.change_state('configure')
+    process.wait_for_output(words)
+
+
+def test_class_logits_fail_to_configure(start, tmp_path):
+    logits = raw_output([[160, 96, 80, 60]], [[4.5, -3, -7]], _SIZE)
+    process, peer = start(model=str(write_model(tmp_path / 'logits.onnx', logits)))
+    assert not peer.change_state('configure')
+    process.wait_for_output('class scores from -7 to 4.5')
+    assert peer.state() == 'unconfigured' and process.alive()
 
 
 def test_fifty_rounds_leave_no_memory_and_no_thread(start, model):

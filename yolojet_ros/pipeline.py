@@ -113,6 +113,11 @@ class Pipeline:
         pending = self._pending.popleft()
         detections = self.backend.collect()
         times = pending.times
+        if detections.broken:
+            self.backend.warn(
+                f'{self.backend.card.source} gave rows that no detection can be (a score above 1, '
+                'an infinite or NaN value, an unknown class); they are dropped and counted as '
+                'broken_rows: export it in FP32, or build its engine again')
         if self.tracker:
             times.lap('wait')
             warp, looks = self._look(pending, detections)

@@ -29,6 +29,7 @@ class Backend(ABC):
     description: what runs where, one line for diagnostics
     card: what the model says of itself
     depth: how many frames may be submitted before one must be collected
+    places: images that every run computes, however few are given (a fixed batch)
     warnings: what the user should know of how it runs, a sentence each; it may grow while it runs
     """
 
@@ -36,6 +37,7 @@ class Backend(ABC):
     description: str
     card: ModelCard
     depth: int = 1
+    places: int = 1
 
     def __init__(self) -> None:
         self.warnings: List[str] = []
@@ -70,6 +72,14 @@ class Backend(ABC):
         return self.collect()
 
     @abstractmethod
+    def look(self, view: ImageView) -> np.ndarray:
+        """
+        Return the head's output for one image, float32 without the batch dimension.
+
+        :raises BackendError: if the network does not run.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Free everything; safe to call twice."""
 
@@ -80,12 +90,13 @@ class HostBackend(Backend):
     def __init__(self, card: ModelCard) -> None:
         super().__init__()
         self.card = card
+        self.places = max(card.batch, 1)
         self._letterboxer = Letterboxer(card.input_size, np.float16 if card.half else np.float32)
         self._done: Deque[Detections] = deque()
 
     @abstractmethod
     def run(self, tensor: np.ndarray) -> List[np.ndarray]:
-        """Run the network on tensor [1, 3, H, W] and return its outputs."""
+        """Run the network on tensor [1, 3, H, W] and return its outputs [1, ...]."""
 
     def submit(self, view: ImageView, selection: Selection, times: StageTimes) -> None:
         tensor, letterbox = self._letterboxer(view)
@@ -97,6 +108,9 @@ class HostBackend(Backend):
 
     def collect(self) -> Detections:
         return self._done.popleft()
+
+    def look(self, view: ImageView) -> np.ndarray:
+        return self.run(self._letterboxer(view)[0])[0][0].astype(np.float32)
 
     def close(self) -> None:
         self._done.clear()

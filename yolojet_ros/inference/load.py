@@ -9,6 +9,7 @@ from typing import Sequence, Union
 from yolojet_ros.core.engine_card import EngineCard, sha256
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.inference.backend import Backend
+from yolojet_ros.inference.check import checked
 
 BACKENDS = ('auto', 'tensorrt', 'onnxruntime')
 ENGINE_SUFFIXES = ('.engine', '.plan', '.trt')
@@ -19,7 +20,7 @@ def load_backend(
     plugins: Sequence[str] = (),
 ) -> Backend:
     """
-    Load `model` on the backend that suits it.
+    Load `model` on the backend that suits it, and check that it runs.
 
     An engine file runs on TensorRT. An ONNX file runs on ONNX Runtime, except
     that an engine of the same name beside it is taken where TensorRT is
@@ -38,7 +39,7 @@ def load_backend(
 
     def load_engine(engine: Path, warning: str) -> Backend:
         from yolojet_ros.inference.tensorrt_backend import TensorRTBackend
-        loaded = TensorRTBackend(engine, device=device, depth=depth, plugins=plugins)
+        loaded = checked(TensorRTBackend(engine, device=device, depth=depth, plugins=plugins))
         if warning:
             loaded.warn(warning)
         return loaded
@@ -56,7 +57,7 @@ def load_backend(
     from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
     try:
         _check_for_cpu(path, device, depth)
-        loaded = OnnxRuntimeBackend(path)
+        loaded = checked(OnnxRuntimeBackend(path))
     except UserError as error:
         raise UserError(f'{error}; and {obstacle}') if obstacle else error
     if obstacle:

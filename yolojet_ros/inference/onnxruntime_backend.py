@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import List, Optional, Union
+from typing import List, Optional, Tuple, Union
 
 import numpy as np
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.installing import install_command
-from yolojet_ros.core.model_card import ModelCard
+from yolojet_ros.core.letterbox import PAD_VALUE
+from yolojet_ros.core.model_card import ModelCard, read_input
 from yolojet_ros.inference.backend import BackendError, HostBackend
 
 _INPUT_TYPES = {'tensor(float)': False, 'tensor(float16)': True}
@@ -29,16 +30,23 @@ class OnnxRuntimeBackend(HostBackend):
 
     def __init__(self, model: Union[str, Path], threads: Optional[int] = None) -> None:
         self.session = _load_session(Path(model), threads)
-        super().__init__(_read_card(self.session, Path(model).name))
-        self._input = self.session.get_inputs()[0].name
-        # Naming the output spares the session the others (an engine may carry feature maps).
-        self._outputs = [self.session.get_outputs()[0].name]
+        # Naming the head spares the session the other outputs (feature maps, say).
+        head, card = _read_head(self.session, Path(model).name)
+        super().__init__(card)
+        self._input, self._outputs = self.session.get_inputs()[0].name, [head]
+        if self.places > 1:  # a fixed batch runs whole: the image fills all places
+            one = self._letterboxer.tensor
+            self._batch = np.empty((self.places, *one.shape[1:]), one.dtype)
         import onnxruntime
         self.description = f'ONNX Runtime {onnxruntime.__version__} on CPU'
 
     def run(self, tensor: np.ndarray) -> List[np.ndarray]:
+        if self.places > 1:
+            self._batch[...] = tensor
+            tensor = self._batch
         try:
-            return self.session.run(self._outputs, {self._input: tensor})
+            return [output[:1] for output in self.session.run(
+                self._outputs, {self._input: tensor})]
         except Exception as error:  # onnxruntime has no base class of its own
             raise BackendError(f'ONNX Runtime failed: {error}') from error
 
@@ -71,13 +79,30 @@ def _load_session(path: Path, threads: Optional[int]):
             f'can load ({reason}); export or copy it again') from error
 
 
-def _read_card(session, source: str) -> ModelCard:
-    inputs, outputs = session.get_inputs(), session.get_outputs()
+def _read_head(session, source: str) -> Tuple[str, ModelCard]:
+    """
+    Return the name of the output that is the head, and the model card.
+
+    The sizes of the outputs are those of one run on a blank image: files leave them open.
+    """
+    inputs = session.get_inputs()
     if len(inputs) != 1 or inputs[0].type not in _INPUT_TYPES:
         found = ', '.join(f'{item.name} {item.type}' for item in inputs)
         raise UserError(
             f'{source} takes {found or "no input"}; one float image input of a YOLOv8 '
             'detection model is needed')
-    return ModelCard.from_tensors(
-        source, session.get_modelmeta().custom_metadata_map, inputs[0].shape,
-        outputs[0].shape, half=_INPUT_TYPES[inputs[0].type])
+    image, metadata = inputs[0], session.get_modelmeta().custom_metadata_map
+    half = _INPUT_TYPES[image.type]
+    batch, (width, height) = read_input(source, metadata, image.shape)
+    names = [item.name for item in session.get_outputs() if item.type in _INPUT_TYPES]
+    blank = np.full((batch or 1, 3, height, width), PAD_VALUE / 255,
+                    np.float16 if half else np.float32)
+    try:
+        outputs = session.run(names, {image.name: blank}) if names else []
+    except Exception as error:  # onnxruntime has no base class of its own
+        raise UserError(
+            f'{source} cannot run on a blank image of {width}x{height} '
+            f'({str(error).splitlines()[0]}); export it again') from error
+    index, card = ModelCard.from_outputs(
+        source, metadata, image.shape, [output.shape for output in outputs], half)
+    return names[index], card

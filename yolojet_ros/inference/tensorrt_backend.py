@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Deque, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
+import numpy as np
+
 from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.engine_card import EngineCard, sha256
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.core.filters import Selection
+from yolojet_ros.core.filters import FilterParams, Selection
 from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.model_card import ModelCard
 from yolojet_ros.core.stage_times import StageTimes
@@ -125,6 +127,15 @@ class TensorRTBackend(Backend):
         self._submit(views, selection, times)
         return self._collect(len(views))
 
+    def look(self, view: ImageView) -> np.ndarray:
+        slot = self._free[0]
+        self.detect(view, FilterParams().resolve(self.card.names), StageTimes())
+        output = np.empty(self.head.shape[1:], self.head.dtype)
+        with self.device.current():
+            self.device.copy_out(output, slot.frame.output)
+            slot.recordings.popitem()[1].close()
+        return output.astype(np.float32)
+
     def prepare(self, view: ImageView, selection: Selection) -> Tuple[Frame, Recording]:
         """Run one frame and return its slot and recording, whose steps can then be measured."""
         slot = self._free[0]
@@ -165,6 +176,7 @@ class TensorRTBackend(Backend):
         self.network = network = Network(path.read_bytes(), path.name)
         self.head, self.card = read_card(network, engine_card.metadata if engine_card else {})
         self.min_batch, self.max_batch = network.batch_range()
+        self.places = self.min_batch
         binary = kernels.cubin(self.device.capability, self.warn)
         functions = Kernels(
             self.device, binary, network.inputs[0].dtype, self.head.dtype)
@@ -260,16 +272,14 @@ def read_card(network: Network, metadata: Mapping[str, str]) -> Tuple[Tensor, Mo
         raise UserError(
             f'{network.source} takes {found or "no input"}; one float image input of a YOLOv8 '
             'detection model is needed')
-    refusal: Optional[UserError] = None
-    for head in network.outputs:
-        if head.dtype.name not in ('float32', 'float16'):
-            continue
-        try:
-            card = ModelCard.from_tensors(
-                network.source, metadata, inputs[0].shape, head.shape,
-                half=inputs[0].dtype.name == 'float16')
-            return head, replace(card, batch=network.batch_range()[1])
-        except UserError as error:
-            refusal = refusal or error
-    raise refusal or UserError(
-        f'{network.source} has no float output; a YOLOv8 detection engine is needed')
+    outputs = [tensor for tensor in network.outputs if tensor.dtype.name in ('float32', 'float16')]
+    index, card = ModelCard.from_outputs(
+        network.source, metadata, inputs[0].shape, [tensor.shape for tensor in outputs],
+        half=inputs[0].dtype.name == 'float16')
+    head = outputs[index]
+    if min(head.shape[1:]) <= 0:
+        raise UserError(
+            f'{network.source} gives an output of shape {list(head.shape)}, which is as large as '
+            'each image makes it; a GPU buffer has a fixed size: export the model with a fixed '
+            'number of rows')
+    return head, replace(card, batch=network.batch_range()[1])

@@ -102,7 +102,7 @@ def _with_known_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with the sizes of its outputs inferred where the file leaves them open."""
     if all(isinstance(size, int) for output in model.graph.output for size in shape(output)[1:]):
         return model
-    inferred = onnx.ModelProto()
+    inferred = type(model)()
     inferred.CopyFrom(model)
     for output in inferred.graph.output:
         # A name for a size is taken as given: without it the size itself is inferred.

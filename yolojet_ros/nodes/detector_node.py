@@ -335,6 +335,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             ids = frame.detections.ids
             self._tracks = 0 if ids is None else int(np.count_nonzero(ids >= 0))
             self._statistics.on_processed(len(frame.detections), self._age(header), times)
+            self._statistics.on_broken_rows(frame.detections.broken)
             wanted = self._debug_publisher.get_subscription_count()
             if wanted and self._used.debug_image:
                 self._publish_debug_image(header, job.view, frame.detections)

@@ -33,6 +33,7 @@ class Statistics:
         self.detections = 0
         self.odd_stamps = 0
         self.lost = 0
+        self.broken_rows = 0
         self.drops: Counter = Counter()
         self._stages: Dict[str, Deque[float]] = {}
         self._ages: Deque[float] = deque(maxlen=_WINDOW)
@@ -68,6 +69,11 @@ class Statistics:
         """Count an image whose stamp is zero or invalid."""
         with self._lock:
             self.odd_stamps += 1
+
+    def on_broken_rows(self, count: int) -> None:
+        """Count rows of a network's output that no detection can be."""
+        with self._lock:
+            self.broken_rows += count
 
     def on_processed(self, detections: int, age: float, times: Dict[str, float]) -> None:
         """Count a published result with its age in seconds and the time of each stage."""
@@ -122,6 +128,7 @@ class Statistics:
             'received': self.received, 'processed': self.processed,
             'detections': self.detections, 'odd_stamps': self.odd_stamps,
             'lost_in_middleware': self.lost,
+            'broken_rows': self.broken_rows,
         }
         if self._ages:
             for name, percent in (('p50', 50), ('p99', 99)):
