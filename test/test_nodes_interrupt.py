@@ -1,0 +1,67 @@
+"""Ctrl-C at any moment of a start: no traceback, and the exit code of a node that has started."""
+
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS 2 is not installed')
+
+from ros_peers import DOMAIN, ROOT, wait_until  # noqa: E402
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Return a function that starts an executable; it must leave no traceback."""
+    running = []
+    log = tmp_path / 'log'
+
+    def begin(executable, *arguments):
+        with log.open('w') as stream:
+            running.append(subprocess.Popen(
+                [sys.executable, str(ROOT / 'scripts' / executable), '--ros-args', *arguments],
+                env=dict(os.environ, ROS_DOMAIN_ID=str(DOMAIN), PYTHONPATH=str(ROOT)),
+                stdout=stream, stderr=subprocess.STDOUT,
+                # Jobs in the background are started with it ignored.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)))
+        return running[-1]
+
+    yield begin
+    for process in running:
+        process.kill()
+        process.wait()
+    assert 'Traceback' not in log.read_text()
+
+
+def _wait_for_library(process, name):
+    """Wait until a process has loaded a library; it may have ended before."""
+    def loaded():
+        try:
+            return name in Path(f'/proc/{process.pid}/maps').read_text()
+        except OSError:
+            return True
+    wait_until(loaded, 30)
+
+
+# Each library marks a moment of the start; rmw is loaded by rclpy.init, after all imports.
+@pytest.mark.parametrize('library', ['multiarray', 'cv2', '_rclpy_pybind11', 'librmw_'])
+@pytest.mark.parametrize('executable, code', [
+    ('detector_node', 0), ('camera_node', 0), ('build_engine', 130)])
+def test_interrupt_while_starting(start, executable, code, library):
+    process = start(executable)
+    _wait_for_library(process, library)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == code
+
+
+@pytest.mark.parametrize('delay', [0.1, 0.3, 0.9])
+def test_interrupt_while_the_node_comes_up(start, delay):
+    process = start('detector_node', '-p', 'autostart:=true')
+    _wait_for_library(process, 'librmw_')
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
