@@ -266,3 +266,29 @@ def test_camera_motion_is_that_of_the_scene(start):
     stamps = {(m.header.stamp.sec, m.header.stamp.nanosec) for m in got['image_raw']}
     assert len(stamps & {(m.header.stamp.sec, m.header.stamp.nanosec)
                          for m in got['camera_motion']}) >= 5
+
+
+def _names(listener):
+    return {name for name, _ in listener.peer.node.get_topic_names_and_types()}
+
+
+@pytest.mark.parametrize('remaps, topics', [
+    ({'image_raw': '/cam/left/image'},
+     {'/cam/left/image', '/cam/left/image/compressed', '/cam/left/camera_info'}),
+    ({'__ns': '/front'},
+     {'/front/image_raw', '/front/image_raw/compressed', '/front/camera_info'}),
+    ({'image_raw': '/image', 'camera_info': '/calibration', 'image_raw/compressed': '/jpeg'},
+     {'/image', '/jpeg', '/calibration'})])
+def test_camera_info_and_jpeg_go_with_the_image(start, remaps, topics):
+    _, listener = start({'x': Image}, remaps, **_SMALL)
+    listener.peer.spin_until(
+        lambda: topics <= _names(listener), 20, lambda: str(_names(listener)))
+    assert '/camera_info' not in _names(listener) - topics
+
+
+@pytest.mark.parametrize('namespace, frame', [
+    ('/', 'camera'), ('/front', 'front/camera'), ('/robot/front', 'robot/front/camera')])
+def test_each_namespace_has_a_frame(start, namespace, frame):
+    topic = f'{namespace}/image_raw'.lstrip('/').replace('/', '__')
+    _, listener = start({topic: Image}, {'__ns': namespace}, **_SMALL)
+    assert listener.wait(1)[topic][0].header.frame_id == frame

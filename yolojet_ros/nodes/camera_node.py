@@ -26,6 +26,7 @@ from yolojet_ros.ros import parameters
 from yolojet_ros.ros.images import fill_image
 from yolojet_ros.ros.messages import detections_message
 from yolojet_ros.ros.spin import run_node, until_shutdown
+from yolojet_ros.ros.topics import camera_info_topic, image_topic
 from yolojet_ros.ros.warps import polygon_of_warp
 from yolojet_ros.sim.scene import CLASS_NAMES, SceneFrame
 from yolojet_ros.sources import open_source, Schedule, Source, SourceOptions
@@ -74,7 +75,7 @@ class CameraNode(parameters.CheckedParameters, Node):
     Publish pictures at a steady rate, each stamped when it is taken.
 
     Publishes `image_raw` (reliable, so that every subscriber fits), `camera_info`
-    with the same header, `image_raw/compressed` (JPEG), and of the synthetic scene
+    beside it with the same header, `image_raw/compressed` (JPEG), and of the synthetic scene
     `truth`: its boxes, where the score is the visible part of the object, and
     `camera_motion` (see ros/warps.py). What nobody subscribes to is not made.
     `/diagnostics` counts at 1 Hz.
@@ -106,9 +107,9 @@ class CameraNode(parameters.CheckedParameters, Node):
         self._sent_image = False
         qos = self._qos()
         self._image_publisher = self.create_publisher(Image, 'image_raw', qos)
-        self._info_publisher = self.create_publisher(CameraInfo, 'camera_info', qos)
+        self._info_publisher = self.create_publisher(CameraInfo, camera_info_topic(self), qos)
         self._compressed_publisher = self.create_publisher(
-            CompressedImage, 'image_raw/compressed', qos)
+            CompressedImage, image_topic(self, compressed=True), qos)
         self._truth_publisher = self.create_publisher(Detection2DArray, 'truth', qos)
         # Reliable and deep: a lost piece of motion is lost for all that follow.
         self._motion_publisher = self.create_publisher(PolygonStamped, 'camera_motion', 50)
@@ -161,7 +162,9 @@ class CameraNode(parameters.CheckedParameters, Node):
         declare('seed', 0, 'of the synthetic scene: the same seed shows the same film',
                 0, 2**31 - 1)
         declare('objects', 12, 'in the synthetic scene; some are out of sight at times', 0, 200)
-        declare('frame_id', 'camera', 'of the header of every message')
+        # One for each namespace, as tf2 has it: front/camera.
+        frame_id = f'{self.get_namespace()}/camera'.lstrip('/')
+        declare('frame_id', frame_id, 'of the header of every message')
         declare('loop', True, 'start a video or folder again at its end; otherwise the node ends')
         declare('encoding', 'bgr8', 'of image_raw', choices=tuple(ENCODERS))
         declare('reliability', 'reliable',

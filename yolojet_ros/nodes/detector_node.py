@@ -37,7 +37,8 @@ from yolojet_ros.ros.images import fill_image, view_of_compressed, view_of_image
 from yolojet_ros.ros.lifecycle import transition
 from yolojet_ros.ros.spin import run_node, until_shutdown
 from yolojet_ros.ros.statistics import DEACTIVATED, FAILED, Statistics, SUPERSEDED
-from yolojet_ros.ros.subscription import image_topic, ImageSubscription
+from yolojet_ros.ros.subscription import ImageSubscription
+from yolojet_ros.ros.topics import image_topic
 from yolojet_ros.ros.warps import WarpBuffer
 from yolojet_ros.tracking import Tracker
 from yolojet_ros.tracking.camera_motion import CameraMotion

@@ -16,6 +16,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from yolojet_ros.ros.parameters import declare_qos_overrides
 from yolojet_ros.ros.reception import many, missing_stamps, Reception
+from yolojet_ros.ros.topics import image_topic
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
@@ -271,18 +272,6 @@ class ImageSubscription:
         return (f'{self._node.get_name()} requests {self.reliability.name}, VOLATILE; '
                 f'{"; ".join(theirs) or "?"}; change the publisher, or set '
                 f'qos_overrides.{self.topic_name}.subscription.reliability')
-
-
-def image_topic(node: Node, compressed: bool) -> str:
-    """Return the topic that an `ImageSubscription` takes, as remapped."""
-    base = node.resolve_topic_name('image_raw')
-    if not compressed:
-        return base
-    own = 'image_raw/compressed'
-    remapped = node.resolve_topic_name(own)
-    if remapped != node.resolve_topic_name(own, only_expand=True):
-        return remapped
-    return base + '/compressed'
 
 
 def _name(info: Any) -> str:
