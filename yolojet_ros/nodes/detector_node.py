@@ -32,6 +32,7 @@ from yolojet_ros.nodes.detector_parameters import DetectorParameters, FIXED
 from yolojet_ros.nodes.frame_worker import FrameWorker
 from yolojet_ros.pipeline import Frame, Pipeline
 from yolojet_ros.ros import messages, parameters
+from yolojet_ros.ros.bond import ManagerBond
 from yolojet_ros.ros.cdr import DetectionsWriter
 from yolojet_ros.ros.images import fill_image, view_of_compressed, view_of_image
 from yolojet_ros.ros.lifecycle import transition
@@ -95,6 +96,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             Detection2DArray, 'detections', 5)
         self._debug_publisher = self.create_lifecycle_publisher(Image, 'debug_image', 1)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
+        self._bond = ManagerBond(self)
         self._failure_guard = self.create_guard_condition(self._on_worker_failure)
         self._motion_topic = self.create_subscription(
             PolygonStamped, 'camera_motion', self._warps.add, 50).topic_name
@@ -208,6 +210,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         result = super().on_activate(state)
         self._active = True
         self._failure = None
+        self._bond.form()
         self.get_logger().info(f'active: waiting for images on {self._subscription.topic_name}')
         return result
 
@@ -249,6 +252,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
 
     def _unsubscribe(self) -> None:
         """Take no more images, finish the one in work and count what is left of them."""
+        self._bond.break_()
         if self._subscription:
             self._subscription.destroy()
             self._subscription = None
