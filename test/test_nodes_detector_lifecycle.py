@@ -72,6 +72,13 @@ def test_fixed_parameters_are_free_again_after_cleanup(start, model, tmp_path):
         'backend is "cpu"; it must be one of auto, tensorrt, onnxruntime')
 
 
+def test_without_a_model_the_demo_model_is_taken(start):
+    process, peer = start()
+    assert peer.change_state('configure')
+    assert 'no model is set: taking the demo model' in process.output
+    assert peer.status()[1]['model'] == 'yolojet_demo.onnx'
+
+
 @pytest.mark.parametrize('damage,words', [
     (lambda path: path.write_bytes(b'GIF89a'), 'is not an ONNX file'),
     (lambda path: path.write_bytes(path.read_bytes()[:500]), 'is not an ONNX file'),

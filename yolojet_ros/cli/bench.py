@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _model(arguments: argparse.Namespace) -> Path:
-    from yolojet_ros.cli.demo_model import demo_model
+    from yolojet_ros.inference.demo_model import demo_model
     return (arguments.model or demo_model()).resolve()
 
 

@@ -42,7 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo and return the exit code."""
     from yolojet_ros.cli.chain import run_chain
-    from yolojet_ros.cli.demo_model import demo_model
+    from yolojet_ros.inference.demo_model import demo_model
 
     model = (arguments.model or demo_model()).resolve()
     out = arguments.out.resolve()

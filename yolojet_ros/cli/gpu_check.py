@@ -44,7 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check, print the table, and return 0 if no figure missed its limit."""
-    from yolojet_ros.cli.demo_model import demo_model
+    from yolojet_ros.inference.demo_model import demo_model
     from yolojet_ros.engine import gpu_check
     names = gpu_check.CheckOptions.__dataclass_fields__
     values = {name: value for name, value in vars(arguments).items() if name in names}

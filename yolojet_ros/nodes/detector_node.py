@@ -26,6 +26,7 @@ from yolojet_ros.core.drawing import draw_detections
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.image_formats import ImageError, ImageView
 from yolojet_ros.core.text import one_line, shown
+from yolojet_ros.inference.demo_model import demo_model
 from yolojet_ros.inference.load import load_backend
 from yolojet_ros.nodes import detector_parameters
 from yolojet_ros.nodes.detector_parameters import DetectorParameters, FIXED
@@ -173,14 +174,12 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
     def _load(self) -> None:
         """Load the model in a worker of its own; raises what was wrong with it."""
         used = self._used = DetectorParameters.read(self)
-        if not used.model:
-            raise UserError(
-                'no model is set; set the parameter "model" to a YOLOv8 .onnx or .engine file')
+        model = used.model or self._demo_model()
         tracker = self._tracker = Tracker(used.tracker)
 
         def load() -> Pipeline:
             backend = load_backend(
-                used.model, used.backend, used.device, used.pipeline_depth, used.plugins)
+                model, used.backend, used.device, used.pipeline_depth, used.plugins)
             try:
                 return Pipeline(
                     backend, used.filters, tracker if used.tracking else None,
@@ -194,6 +193,13 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         card = self._pipeline.backend.card
         self._writer = DetectionsWriter(card.names)
         messages.check_writer(self._writer, _SAMPLE, card.names)
+
+    def _demo_model(self) -> str:
+        path = str(demo_model())
+        self.get_logger().warning(
+            f'no model is set: taking the demo model {path}, which knows the synthetic scene '
+            'only; set the parameter "model" to a YOLOv8 .onnx or .engine file')
+        return path
 
     @transition
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -77,7 +77,8 @@ def declare(node: Node) -> None:
             node, name, default, f'{description} Fixed while configured: clean up the node first.',
             *limits, choices=_CHOICES.get(name, ()))
 
-    fixed('model', '', 'Path of a YOLOv8 .onnx file or a TensorRT .engine file.')
+    fixed('model', '', 'Path of a YOLOv8 .onnx file or a TensorRT .engine file; empty takes the '
+          'demo model.')
     fixed('backend', 'auto', 'What runs the network.')
     fixed('device', 0, 'CUDA device index; ONNX Runtime runs on the CPU and takes 0 only.', 0, 63)
     fixed('transport', 'raw', 'Whether to subscribe image_raw or image_raw/compressed.')

@@ -25,5 +25,5 @@ def demo_model() -> Path:
         if (place / _FILE).is_file():
             return place / _FILE
     raise UserError(
-        f'the demo model {_FILE} is not installed; clone the whole repository, or give '
-        '--model with a YOLOv8 .onnx file')
+        f'the demo model {_FILE} is not installed; clone the whole repository, or name '
+        'a YOLOv8 .onnx file as the model')
