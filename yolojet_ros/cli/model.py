@@ -292,8 +292,10 @@ def _quantize(args: argparse.Namespace) -> int:
     if args.fp16:
         result = fp16.to_fp16(result, args.model.name)
     onnx_file.save(result, args.output)
-    print(f'{args.output}: {len(nodes) - len(keep_float) + len(args.keep_float)} convolutions '
-          f'in INT8, calibrated on {len(inputs)} images ({args.method})')
+    quantized = len(quantization.quantizable(model, keep_float))
+    rest = sum(node.op_type == 'Conv' for node in model.graph.node) - quantized
+    print(f'{args.output}: {quantized} convolutions in INT8, calibrated on {len(inputs)} images '
+          f'({args.method}); {rest} stay in float (no activation behind them, or kept)')
     _print_remaining(result)
     return 0
 
