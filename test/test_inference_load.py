@@ -175,3 +175,13 @@ def test_kernels_beside_an_engine_are_not_loaded(model, load, tmp_path, monkeypa
     (model.parent / name).write_bytes(b'FOREIGN')
     assert load(model).device.binary == b'OURS'
     assert (tmp_path / 'cache' / 'yolojet' / name).read_bytes() == b'OURS'
+
+
+@pytest.mark.parametrize('wish, name', [
+    ({'threads': 2}, 'cpu_threads is 2'), ({'spinning': True}, 'cpu_spinning is True')])
+def test_what_acts_on_the_cpu_only_is_refused_with_an_engine(model, load, wish, name):
+    for path, backend in ((model, 'auto'), (model, 'tensorrt'),
+                          (model.with_suffix('.engine'), 'auto')):
+        with pytest.raises(UserError, match=name):
+            load(path, backend, **wish)
+    assert load(model, 'onnxruntime', **wish).name == 'onnxruntime'

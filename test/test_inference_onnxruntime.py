@@ -1,7 +1,11 @@
 """The CPU backend on real ONNX files, and the choice of a backend."""
 
+import os
+from pathlib import Path
 import re
 import resource
+import subprocess
+import sys
 
 import conv_model
 import numpy as np
@@ -18,6 +22,7 @@ from yolojet_ros.core.stage_times import StageTimes
 from yolojet_ros.inference.load import load_backend
 from yolojet_ros.model import onnx_file
 
+_ROOT = Path(__file__).resolve().parent.parent
 _SIZE = (320, 192)
 
 
@@ -205,3 +210,47 @@ def test_a_backend_that_cannot_serve_the_file_says_what_to_do(tmp_path, name, ba
     path.write_bytes(b'x')
     with pytest.raises(UserError, match=words):
         load_backend(path, backend)
+
+
+_COUNT_THREADS = '''
+import sys, time
+from pathlib import Path
+from yolojet_ros.inference.load import load_backend
+import numpy as np, onnxruntime
+import yolojet_ros.inference.onnxruntime_backend
+before = len(list(Path('/proc/self/task').iterdir()))
+backend = load_backend(sys.argv[1], threads=int(sys.argv[2]), spinning=sys.argv[3] == 'on')
+threads = len(list(Path('/proc/self/task').iterdir())) - before + 1
+tensor = np.zeros((1, 3, *backend.card.input_size[::-1]), np.float32)
+for _ in range(20):
+    backend.run(tensor)
+start = time.process_time()
+for _ in range(50):
+    backend.run(tensor)
+    time.sleep(0.02)
+print(threads, (time.process_time() - start) * 20)
+'''
+
+
+def _threads_and_cpu_ms(threads, spinning):
+    from yolojet_ros.inference.demo_model import demo_model
+    path = os.pathsep.join([str(_ROOT), os.environ.get('PYTHONPATH', '')])
+    done = subprocess.run(
+        [sys.executable, '-c', _COUNT_THREADS, str(demo_model()), str(threads), spinning],
+        env={**os.environ, 'PYTHONPATH': path}, stdout=subprocess.PIPE, timeout=120, check=True)
+    count, cpu = done.stdout.split()
+    return int(count), float(cpu)
+
+
+def test_threads_are_as_many_as_asked_for():
+    assert _threads_and_cpu_ms(1, 'off')[0] == 1
+    assert _threads_and_cpu_ms(3, 'off')[0] == 3
+    assert _threads_and_cpu_ms(0, 'off')[0] == os.cpu_count()
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason='there is one core')
+def test_spinning_costs_cpu_between_frames_and_is_off_by_default():
+    # Frames of the same work; what differs is what the threads do while they wait.
+    asleep = min(_threads_and_cpu_ms(2, 'off')[1] for _ in range(2))
+    awake = min(_threads_and_cpu_ms(2, 'on')[1] for _ in range(2))
+    assert awake > 1.2 * asleep

@@ -38,8 +38,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                       help='measure an update of the tracker with 10 to 300 objects')
     what.add_argument('--transport', action='store_true',
                       help='measure how images of an ordinary camera driver arrive')
-    parser.add_argument('--seconds', type=float, default=10.0, metavar='S',
-                        help='length of each run of --node and --transport (default: 10)')
+    what.add_argument('--cpu', action='store_true',
+                      help='measure threads and spinning of ONNX Runtime, beside other processes')
+    parser.add_argument('--seconds', type=float, default=10.0, metavar='S', help=(
+        'length of each run of --node, --transport and --cpu (default: 10)'))
     parser.set_defaults(run=run)
 
 
@@ -57,6 +59,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.transport:
         from yolojet_ros.cli.bench_transport import bench_transport
         return bench_transport(arguments.seconds)
+    if arguments.cpu:
+        from yolojet_ros.cli.bench_cpu import measure
+        measure(_model(arguments), arguments.seconds)
+        return 0
     return _bench_pipeline(arguments)
 
 

@@ -17,7 +17,7 @@ ENGINE_SUFFIXES = ('.engine', '.plan', '.trt')
 
 def load_backend(
     model: Union[str, Path], backend: str = 'auto', device: int = 0, depth: int = 1,
-    plugins: Sequence[str] = (),
+    plugins: Sequence[str] = (), threads: int = 0, spinning: bool = False,
 ) -> Backend:
     """
     Load `model` on the backend that suits it, and check that it runs.
@@ -32,6 +32,7 @@ def load_backend(
     :param device: CUDA device index; with ONNX Runtime 0
     :param depth: frames in flight, 1 or 2; with ONNX Runtime 1
     :param plugins: libraries of the user's own TensorRT plugins (TensorRT only)
+    :param threads, spinning: of ONNX Runtime, 0 threads for one a core; with TensorRT 0 and False
     :raises UserError: if the file cannot be used, with what to do about it.
     """
     path = Path(model).expanduser()
@@ -45,11 +46,14 @@ def load_backend(
         return loaded
 
     if path.suffix in ENGINE_SUFFIXES:
+        _check_for_gpu(path, threads, spinning)
         return load_engine(path, _odd_origin(path))
     engine, obstacle = path.with_suffix('.engine'), ''
     if backend == 'tensorrt':
+        _check_for_gpu(engine, threads, spinning)
         return load_engine(engine, _check_origin(engine, path))
     if backend == 'auto' and engine.is_file() and find_spec('tensorrt'):
+        _check_for_gpu(engine, threads, spinning)
         try:
             return load_engine(engine, _check_origin(engine, path))
         except UserError as error:
@@ -57,7 +61,7 @@ def load_backend(
     from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
     try:
         _check_for_cpu(path, device, depth)
-        loaded = checked(OnnxRuntimeBackend(path))
+        loaded = checked(OnnxRuntimeBackend(path, threads, spinning))
     except UserError as error:
         raise UserError(f'{error}; and {obstacle}') if obstacle else error
     if obstacle:
@@ -95,6 +99,15 @@ def _check_for_cpu(path: Path, device: int, depth: int) -> None:
                 f'{name} is {value}, but {path.name} runs on ONNX Runtime, which {reason}; '
                 f'set {name} to {default}, or build an engine with '
                 f'"yolojet engine build --onnx {path}"')
+
+
+def _check_for_gpu(engine: Path, threads: int, spinning: bool) -> None:
+    """Refuse what would do nothing with TensorRT."""
+    if threads or spinning:
+        name, value = ('cpu_threads', threads) if threads else ('cpu_spinning', spinning)
+        raise UserError(
+            f'{name} is {value}, but {engine.name} runs on the GPU with TensorRT; leave it at its '
+            'default, or set backend to onnxruntime')
 
 
 def _check_origin(engine: Path, onnx: Path) -> str:

@@ -22,14 +22,18 @@ class OnnxRuntimeBackend(HostBackend):
     ONNX Runtime's CPU provider.
 
     :param model: path of an ONNX file
-    :param threads: intra-op threads; None for all cores
+    :param threads: threads that compute a frame; None or 0 for one a core
+    :param spinning: let them wait for the next operation, and for the next frame, by asking all
+        the time: quicker, but it takes the cores from everybody else (`yolojet bench --cpu`)
     :raises UserError: if the file is missing, broken or not a YOLOv8 detector.
     """
 
     name = 'onnxruntime'
 
-    def __init__(self, model: Union[str, Path], threads: Optional[int] = None) -> None:
-        self.session = _load_session(Path(model), threads)
+    def __init__(
+        self, model: Union[str, Path], threads: Optional[int] = None, spinning: bool = False,
+    ) -> None:
+        self.session = _load_session(Path(model), threads, spinning)
         # Naming the head spares the session the other outputs (feature maps, say).
         head, card = _read_head(self.session, Path(model).name)
         super().__init__(card)
@@ -55,7 +59,7 @@ class OnnxRuntimeBackend(HostBackend):
         self.session = None
 
 
-def _load_session(path: Path, threads: Optional[int]):
+def _load_session(path: Path, threads: Optional[int], spinning: bool):
     try:
         import onnxruntime
     except ImportError as error:
@@ -67,8 +71,7 @@ def _load_session(path: Path, threads: Optional[int]):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or os.cpu_count() or 1
-    # Idle workers that spin take the cores from the camera and from other nodes.
-    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+    options.add_session_config_entry('session.intra_op.allow_spinning', str(int(spinning)))
     try:
         return onnxruntime.InferenceSession(
             str(path), options, providers=['CPUExecutionProvider'])

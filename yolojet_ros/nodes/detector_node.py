@@ -179,7 +179,8 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
 
         def load() -> Pipeline:
             backend = load_backend(
-                model, used.backend, used.device, used.pipeline_depth, used.plugins)
+                model, used.backend, used.device, used.pipeline_depth, used.plugins,
+                used.cpu_threads, used.cpu_spinning)
             try:
                 return Pipeline(
                     backend, used.filters, tracker if used.tracking else None,

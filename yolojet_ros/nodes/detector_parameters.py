@@ -17,7 +17,8 @@ from yolojet_ros.tracking import TrackerParams
 from yolojet_ros.tracking.camera_motion import MODES
 
 # While the node is configured these are read-only.
-FIXED = ('model', 'backend', 'device', 'transport', 'pipeline_depth', 'plugins')
+FIXED = ('model', 'backend', 'device', 'transport', 'pipeline_depth', 'plugins',
+         'cpu_threads', 'cpu_spinning')
 _TRACKER_PREFIX = 'tracker.'
 _CHOICES = {
     'backend': BACKENDS,
@@ -36,6 +37,8 @@ class DetectorParameters:
     transport: str
     pipeline_depth: int
     plugins: Tuple[str, ...]
+    cpu_threads: int
+    cpu_spinning: bool
     tracking: bool
     camera_motion: str
     camera_motion_wait: float
@@ -86,6 +89,10 @@ def declare(node: Node) -> None:
           'one frame of latency; ONNX Runtime takes 1 only.', 1, 2)
     fixed('plugins', (), "Libraries (.so) of your own TensorRT plugins. They run as part of this "
           'process; an engine cannot name them itself.')
+    fixed('cpu_threads', 0, 'Threads of ONNX Runtime; 0: one a core. Raising it gives a result '
+          'sooner where cores are idle. TensorRT takes 0 only.', 0, 256)
+    fixed('cpu_spinning', False, 'Let the threads of ONNX Runtime spin while they wait: results '
+          'come sooner, and other nodes lose the cores meanwhile. TensorRT takes false only.')
     parameters.declare(
         node, 'autostart', False, 'Configure and activate without a lifecycle manager.',
         read_only=True)
