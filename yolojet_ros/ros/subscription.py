@@ -30,7 +30,8 @@ SENSOR_QOS = QoSProfile(
 
 _CHECK_SECONDS = 1.0
 _WINDOW = 5  # checks that losses are looked at
-_SILENCE = 3.0  # s without an image of a matched publisher
+_SILENCE = 1.9  # s without an image; diagnostics warn from 2 s on, and then know why
+_GIVE_UP = 3.0  # s without an image, after which RELIABLE is tried
 _CHANGE_SECONDS = 3.0  # s in which a new subscription should have its first image
 _SETTLE_SECONDS = 1.0  # s in which a new subscription has not found its feet
 _LOG_SECONDS = 60.0  # between two times that the same is said
@@ -225,7 +226,7 @@ class ImageSubscription:
         if now - self._changed > _CHANGE_SECONDS:
             self._drop_old()
             self._seen.clear()
-            silent = self._publishers and now - self._last_received > _SILENCE
+            silent = self._publishers and now - self._last_received > _GIVE_UP
             if silent or many(*self._recent()):
                 self._losing = True
         self._look_at_publishers()
