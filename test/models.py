@@ -29,7 +29,7 @@ def raw_output(boxes, scores, size, classes=len(NAMES)):
 
 def write_model(
         path, output, size=(320, 192), names=NAMES, metadata=None, batch=1, fragile=False,
-        poisoned=False, dynamic=False, declared=None, more=()):
+        poisoned=False, dynamic=False, declared=None, more=(), slow=0):
     """
     Write an ONNX file that always answers `output`, whatever it sees.
 
@@ -38,6 +38,7 @@ def write_model(
     :param declared: shape of the output that the file declares; None for the true one
     :param more: further outputs
     :param fragile: let the network fail while it runs on an image with white pixels
+    :param slow: products of two 1024x1024 matrices to compute on the way, 10 ms or more each
     """
     zero = numpy_helper.from_array(np.zeros((), np.float32), 'zero')
     constant = numpy_helper.from_array(output.astype(np.float32), 'answer')
@@ -62,6 +63,15 @@ def write_model(
     one, first = np.ones((), np.float32), np.zeros(1, np.int64)
     constants = [zero, constant, numpy_helper.from_array(one, 'one'),
                  numpy_helper.from_array(first, 'first')]
+    if slow:
+        ones = np.ones((1024, 1024), np.float32) / 1024
+        constants.append(numpy_helper.from_array(ones, 'product0'))
+        chain = [helper.make_node('Add', ['product0', 'brightest'], ['product1'])]
+        chain += [helper.make_node('MatMul', [f'product{i}', 'product0'], [f'product{i + 1}'])
+                  for i in range(1, slow + 1)]
+        chain += [helper.make_node('ReduceMax', [f'product{slow + 1}'], ['largest'], keepdims=0),
+                  helper.make_node('Mul', ['largest', 'zero'], ['nothing'])]
+        nodes[1:2] = chain
     for index, extra in enumerate(more, 1):
         constants.append(numpy_helper.from_array(extra.astype(np.float32), f'answer{index}'))
         nodes.append(helper.make_node('Add', [f'answer{index}', 'nothing'], [f'output{index}']))

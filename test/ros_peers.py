@@ -18,7 +18,7 @@ from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 import numpy as np  # noqa: E402
 from rcl_interfaces.srv import (  # noqa: E402
-    DescribeParameters, GetParameters, SetParametersAtomically)
+    DescribeParameters, GetParameters, SetParameters, SetParametersAtomically)
 import rclpy  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
@@ -41,10 +41,12 @@ class NodeProcess:
     :param module: module to run
     :param parameters: ROS parameters by name
     :param remaps: remappings by topic
+    :param ros_args: further arguments, such as ('--log-level', 'detector:=debug')
     """
 
-    def __init__(self, module, log, parameters=None, remaps=None, env=None, python=None):
-        arguments = ['--ros-args']
+    def __init__(self, module, log, parameters=None, remaps=None, env=None, python=None,
+                 ros_args=()):
+        arguments = ['--ros-args', *ros_args]
         for name, value in (parameters or {}).items():
             arguments += ['-p', f'{name}:={_yaml(value)}']
         for old, new in (remaps or {}).items():
@@ -175,6 +177,12 @@ class Peer:
         result = self.call(
             SetParametersAtomically, 'set_parameters_atomically', request).result
         return '' if result.successful else (result.reason or 'no reason')
+
+    def set_each(self, *messages):
+        """Set parameter messages one by one, as `ros2 param` does; return why each was refused."""
+        request = SetParameters.Request(parameters=list(messages))
+        results = self.call(SetParameters, 'set_parameters', request).results
+        return ['' if result.successful else (result.reason or 'no reason') for result in results]
 
     def get_parameter(self, name):
         """Return a parameter's message."""

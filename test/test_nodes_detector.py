@@ -1,6 +1,7 @@
 """The detector node as a process: images in, detections out, parameters live."""
 
 import signal
+import threading
 import time
 
 import cv2
@@ -10,6 +11,9 @@ import pytest
 from models import raw_output, write_model
 from ros_peers import NodeProcess, Peer, set_stamp
 from geometry_msgs.msg import PolygonStamped
+from rcl_interfaces.msg import Parameter as ParameterMessage, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
@@ -46,7 +50,7 @@ def running(model, tmp_path_factory):
 _DEFAULTS = dict(
     score_threshold=0.25, iou_threshold=0.5, class_thresholds=[], classes=[], agnostic_nms=False,
     max_detections=300, min_box_size=0.0, roi=[], tracking=True, debug_image=True,
-    camera_motion='auto', appearance=False)
+    camera_motion='auto', camera_motion_wait=0.05, appearance=False)
 
 
 @pytest.fixture
@@ -129,6 +133,19 @@ def test_tracking_can_be_switched_off_and_on(peer):
     (dict(score_threshold=1.5), 'score_threshold'),
     (dict(tracker__lost_seconds=-1.0), 'tracker.lost_seconds'),
     (dict(camera_motion='guess'), 'one of off, auto, flow, topic'),
+    (dict(classes=5), 'classes holds 5; it must be a list of class names'),
+    (dict(classes=True), 'list of class names'), (dict(roi=0.5), 'pairs'),
+    (dict(roi=True), 'numbers'), (dict(class_thresholds=1), 'NAME:VALUE'),
+    (dict(camera_motion=3), 'one of off'), (dict(score_threshold='high'), 'set a number from 0'),
+    (dict(tracking=1), 'tracking is 1; set true or false'),
+    (dict(iou_threshold=float('nan')), 'set a number from 0'),
+    (dict(tracker__confirm_hits=1.0), 'set an integer from 1 to 100'),
+    (dict(roi=None), 'roi cannot be deleted'), (dict(classes=None), 'cannot be deleted'),
+    (dict(camera_motion=None), 'cannot be deleted'),
+    (dict(score_threshold=None), 'cannot be deleted'),
+    (dict(scroe_threshold=0.5), 'no parameter of this node; did you mean score_threshold?'),
+    (dict(low_score=0.5), 'did you mean tracker.low_score?'),
+    (dict(use_sim_time=1), 'use_sim_time'), (dict(device=1), 'device'),
     (dict(model='other.onnx'), ''), (dict(backend='tensorrt'), ''), (dict(transport='raw'), ''),
 ])
 def test_an_invalid_value_is_refused_with_all_that_came_with_it(peer, values, words):
@@ -137,6 +154,31 @@ def test_an_invalid_value_is_refused_with_all_that_came_with_it(peer, values, wo
     assert peer.get_parameter('max_detections').integer_value == 300
     peer.set_parameters(tracking=False)
     assert _classes(peer.detect()) == ['crate', 'cone', 'barrel']
+
+
+def test_an_integer_is_good_for_a_number(peer):
+    assert peer.set_parameters(score_threshold=1, min_box_size=0) == ''
+    assert peer.get_parameter('score_threshold').double_value == 1.0
+    assert _classes(peer.detect()) == []
+
+
+def test_parameters_set_one_by_one_are_judged_one_by_one(peer):
+    values = (('classes', 5), ('score_threshold', 0.5), ('roi', None), ('nothing', 1))
+    refused = peer.set_each(*(
+        Parameter(name, value=value).to_parameter_msg() for name, value in values))
+    assert [bool(reason) for reason in refused] == [True, False, True, True]
+    peer.set_parameters(tracking=False)
+    assert _classes(peer.detect()) == ['crate', 'cone']
+
+
+def test_a_request_that_rclpy_cannot_read_does_not_end_the_node(running, peer):
+    process, _ = running
+    foreign = ParameterMessage(name='roi', value=ParameterValue(type=77))
+    with pytest.raises(AssertionError, match='does not answer'):
+        peer.call(SetParameters, 'set_parameters',
+                  SetParameters.Request(parameters=[foreign]), seconds=2)
+    process.wait_for_output('a callback failed, the node goes on: ValueError')
+    assert len(peer.detect().detections) == 3
 
 
 def test_descriptors_tell_type_range_and_meaning(peer):
@@ -176,9 +218,10 @@ def test_appearance_can_be_switched_on(peer):
     assert result.detections[0].id.isdigit()
 
 
-def test_a_camera_motion_topic_keeps_ids_through_a_fast_pan(peer):
+@pytest.mark.parametrize('late', [False, True])
+def test_a_camera_motion_topic_keeps_ids_through_a_fast_pan(peer, late):
     """The boxes stand still in the image while the camera is said to move: new objects."""
-    assert peer.set_parameters(camera_motion='topic') == ''
+    assert peer.set_parameters(camera_motion='topic', camera_motion_wait=1.0) == ''
     publisher = peer.node.create_publisher(PolygonStamped, 'camera_motion', 10)
     peer.spin_until(publisher.get_subscription_count)
 
@@ -187,15 +230,20 @@ def test_a_camera_motion_topic_keeps_ids_through_a_fast_pan(peer):
             header = Header()
             set_stamp(header, start + index / 32)
             warp = np.array([[1, 0, shift if index == 4 else 0], [0, 1, 0]], float)
-            publisher.publish(polygon_of_warp(header, warp, 640, 384))
-            time.sleep(0.02)
+            motion = polygon_of_warp(header, warp, 640, 384)
+            if late:  # as of an odometry that looks at the image first
+                threading.Timer(0.1, publisher.publish, [motion]).start()
+            else:
+                publisher.publish(motion)
+                time.sleep(0.02)
             result = peer.detect(stamp=start + index / 32)
             if index == 3:
                 before = result.detections[0].id
         return before, result.detections[0].id
-    before, after = last_id(8000.0, 0.0)
+    start = 8200.0 if late else 8000.0
+    before, after = last_id(start, 0.0)
     assert before and before == after
-    before, after = last_id(8100.0, 400.0)
+    before, after = last_id(start + 100.0, 400.0)
     assert before and before != after
     peer.node.destroy_publisher(publisher)
 

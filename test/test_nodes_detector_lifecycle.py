@@ -26,8 +26,8 @@ def start(tmp_path):
     """Return a function that starts a detector and returns (process, peer)."""
     started = []
 
-    def function(**parameters):
-        process = NodeProcess(_MODULE, tmp_path / 'log', parameters)
+    def function(*ros_args, **parameters):
+        process = NodeProcess(_MODULE, tmp_path / 'log', parameters, ros_args=ros_args)
         peer = Peer()
         started.append((process, peer))
         return process, peer
@@ -154,6 +154,85 @@ def test_class_logits_fail_to_configure(start, tmp_path):
     assert not peer.change_state('configure')
     process.wait_for_output('class scores from -7 to 4.5')
     assert peer.state() == 'unconfigured' and process.alive()
+
+
+def test_an_unknown_qos_is_named_and_shown_in_diagnostics(start, model):
+    name = 'qos_overrides./image_raw.subscription.reliability'
+    process, peer = start(model=str(model), autostart=True, **{name: 'realible'})
+    process.wait_for_output('cannot activate')
+    sentence = f'cannot activate: {name} is "realible"; it must be one of reliable, best_effort'
+    assert sentence in process.output
+    peer.spin_until(lambda: sentence in peer.status()[0].message)
+    assert peer.status()[0].level == b'\2'
+    assert peer.state() == 'inactive' and process.alive()
+    assert not peer.change_state('activate')
+    assert peer.change_state('cleanup')
+    assert peer.status(lambda values: 'model' not in values)[0].level != b'\2'
+
+
+@pytest.mark.parametrize('name,value', [('pipeline_depth', 2), ('device', 1)])
+def test_what_onnx_runtime_would_ignore_is_refused(start, model, name, value):
+    process, peer = start(model=str(model), **{name: value})
+    assert not peer.change_state('configure')
+    process.wait_for_output(
+        f'cannot configure: {name} is {value}, but model.onnx runs on ONNX Runtime')
+    assert peer.set_parameters(**{name: value - 1}) == ''
+    assert peer.change_state('configure')
+
+
+def _uncounted(values):
+    """Return how many received images diagnostics know neither as processed nor as dropped."""
+    dropped = sum(int(value) for key, value in values.items() if key.startswith('dropped_'))
+    return int(values['received']) - int(values['processed']) - dropped
+
+
+def test_deactivation_publishes_the_image_in_work_and_counts_the_rest(start, tmp_path):
+    output = raw_output([[160, 96, 80, 60]], [[0.95, 0, 0]], _SIZE)
+    model = write_model(tmp_path / 'slow.onnx', output, slow=30)
+    _, peer = start(model=str(model), autostart=True)
+    peer.wait_for_subscriber()
+    _, before = peer.status(lambda values: _uncounted(values) == 0)
+    peer.results.clear()
+    sent = [peer.send(frame_id=str(index)) for index in range(3) if not time.sleep(0.05)]
+    assert peer.change_state('deactivate')
+    peer.spin_until(lambda: peer.results, 5, 'the image in work')
+    _, after = peer.status(lambda values: int(values['received']) >= int(before['received']) + 3)
+    assert _uncounted(after) == 0
+    assert int(after['dropped_deactivated']) == 1, 'the one that waited'
+    assert [result.header for result in peer.results] == [sent[0].header]
+
+
+def test_images_that_a_failing_network_leaves_are_counted(start, tmp_path):
+    output = raw_output([[160, 96, 80, 60]], [[0.95, 0, 0]], _SIZE)
+    model = write_model(tmp_path / 'fragile.onnx', output, fragile=True)
+    _, peer = start(model=str(model), autostart=True)
+    peer.wait_for_subscriber()
+    peer.send(np.full((384, 640, 3), 255, np.uint8))
+    _, values = peer.status(lambda values: 'dropped_failed' in values)
+    assert _uncounted(values) == 0
+
+
+def test_debug_shows_transitions_qos_geometry_and_a_summary(start, model):
+    process, peer = start('--log-level', 'detector:=debug', model=str(model), autostart=True)
+    peer.wait_for_subscriber()
+    peer.detect(np.zeros((48, 64, 3), np.uint8), frame_id='front')
+    assert peer.set_parameters(score_threshold=0.5) == ''
+    for words in (
+            'configure begins, from unconfigured', 'configure ends in SUCCESS',
+            'activate ends in SUCCESS', 'subscribes /image_raw: ',
+            'images are 64x48 "bgr8", step 192, frame_id "front"',
+            'score_threshold is set to 0.5', 'in the last second: rate_in_hz'):
+        process.wait_for_output(words)
+
+
+def test_names_in_messages_forge_no_lines_of_the_log(start, model):
+    process, peer = start(model=str(model), autostart=True)
+    peer.wait_for_subscriber()
+    peer.send(encoding='x\n[ERROR] [1.0] [forged]: all is lost\n\x1b[31m' + 100000 * 'y')
+    process.wait_for_output('dropped an image')
+    lines = process.output.splitlines()
+    assert not [line for line in lines if line.startswith('[ERROR]') or '\x1b' in line]
+    assert max(map(len, lines)) < 1000
 
 
 def test_fifty_rounds_leave_no_memory_and_no_thread(start, model):

@@ -117,8 +117,9 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             return SetParametersResult(successful=False, reason=str(error))
         if self._pipeline:
             self._worker.call(lambda pipeline: self._apply(pipeline, wanted))
-        self.get_logger().debug('set ' + ', '.join(
-            f'{change.name} to {shown(change.value)}' for change in changes))
+        for change in changes:
+            if self.has_parameter(change.name):  # not one that is just being declared
+                self.get_logger().debug(f'{change.name} is set to {shown(change.value)}')
         return SetParametersResult(successful=True)
 
     def _apply(self, pipeline: Pipeline, wanted: DetectorParameters) -> None:

@@ -159,6 +159,8 @@ class ImageSubscription:
                     self._kind, self.topic_name, on_message, qos,
                     event_callbacks=SubscriptionEventCallbacks(**events),
                     qos_overriding_options=options))
+                self._node.get_logger().debug(
+                    f'subscribes {self.topic_name}: {_describe(made[0].qos_profile)}')
                 return made[0]
             except UnsupportedEventTypeError:  # by some middlewares
                 if not events:
