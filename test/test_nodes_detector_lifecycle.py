@@ -160,7 +160,7 @@ def test_an_unknown_qos_is_named_and_shown_in_diagnostics(start, model):
     name = 'qos_overrides./image_raw.subscription.reliability'
     process, peer = start(model=str(model), autostart=True, **{name: 'realible'})
     process.wait_for_output('cannot activate')
-    sentence = f'cannot activate: {name} is "realible"; it must be one of reliable, best_effort'
+    sentence = f'cannot activate: {name} is "realible"; it must be one of auto, reliable,'
     assert sentence in process.output
     peer.spin_until(lambda: sentence in peer.status()[0].message)
     assert peer.status()[0].level == b'\2'
