@@ -34,16 +34,22 @@ def atomic_path(path: Union[str, Path], private: bool = False) -> Iterator[Path]
 
     The temporary file keeps the suffix of `path`, because writers such as
     cv2.VideoWriter choose the format by it. On an exception it is removed and
-    whatever was at `path` before stays untouched.
+    whatever was at `path` before stays untouched. A link stays one: the file that
+    it leads to is replaced.
 
     :param private: let only this user read and write it
-    :raises UserError: if the folder is missing or not writable.
+    :raises UserError: if the folder is missing or not writable, or `path` is a folder,
+        a device or anything else that is no file.
     """
-    path = Path(path)
+    suffix = Path(path).suffix
+    path = Path(os.path.realpath(str(path)))
     try:
+        if path.exists() and not path.is_file():
+            # Renaming over /dev/null, as root, would take it from everybody.
+            raise UserError(f'cannot write {path}: it is there and is no file; name a file')
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix='.' + path.stem + '-', suffix=path.suffix)
+            dir=path.parent, prefix='.' + path.stem + '-', suffix=suffix)
         os.close(handle)
     except OSError as error:
         raise UserError(
