@@ -26,7 +26,8 @@ def running(request, tmp_path):
         if request.param == 'compressed':
             publisher = peer.node.create_publisher(CompressedImage, 'image_raw/compressed', 5)
             peer.spin_until(publisher.get_subscription_count, 20)
-            peer.spin_until(lambda: _send(publisher, jpeg(image=_IMAGE)) and _result(peer, 0.3), 20)
+            good = jpeg(image=_IMAGE)
+            peer.spin_until(lambda: _send(publisher, good) and _result(peer, 0.3), 20)
         else:
             peer.wait_for_subscriber()
         yield process, peer, publisher

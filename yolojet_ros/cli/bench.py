@@ -226,15 +226,13 @@ transport and conversion alone (echo node): {echo['cpu_percent_of_a_core']} % of
 
 def _record_film(path: Path) -> Path:
     """Record some seconds of the scene: playing them costs less than rendering."""
-    import cv2
-
+    from yolojet_ros.core.video import video_file
     from yolojet_ros.sim.scene import Scene
 
     scene = Scene(*_SIZE, seed=1)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), 30.0, _SIZE)
-    for _ in range(_FILM_FRAMES):
-        writer.write(scene.read().image)
-    writer.release()
+    with video_file(path) as add:
+        for _ in range(_FILM_FRAMES):
+            add(scene.read().image)
     return path
 
 

@@ -203,7 +203,8 @@ def _profile(arguments: argparse.Namespace) -> int:
         with atomic_path(arguments.json) as temporary:
             temporary.write_text(json.dumps(times, indent=1) + '\n', encoding='utf-8')
     if arguments.chart:
-        inspection.write_image(
+        from yolojet_ros.core.compressed_images import write_image
+        write_image(
             arguments.chart, layers.times_chart(times, Path(arguments.engine).name))
     return 0
 

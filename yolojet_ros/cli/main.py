@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from typing import List, Optional
 
 from yolojet_ros import __version__
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.text import one_line
 
 # Each is a module beside this one with add_parser(subparsers), which sets `run`
 # to a function from the parsed arguments to an exit code. These modules import
 # only the standard library at their top, so that help needs no environment.
 COMMANDS = ('demo', 'bench', 'test', 'model', 'engine', 'track', 'gpu-check')
+
+_LONGEST = 10_000  # characters of a message, which may hold a command
 
 DESCRIPTION = """\
 YOLOv8 detection and tracking for ROS 2.
@@ -57,6 +61,9 @@ def main(args: Optional[List[str]] = None) -> int:
 
     :param args: the arguments; None takes those of the process.
     """
+    # A file name need not be UTF-8, and is printed all the same.
+    if hasattr(sys.stdout, 'reconfigure'):
+        sys.stdout.reconfigure(errors='backslashreplace')
     parser = make_parser()
     arguments, rest = parser.parse_known_args(args)
     if 'rest' in arguments:
@@ -64,9 +71,32 @@ def main(args: Optional[List[str]] = None) -> int:
     elif rest:
         parser.error(f'unrecognized arguments: {" ".join(rest)}')
     try:
-        return arguments.run(arguments)
+        code = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
     except UserError as error:
-        print(f'yolojet: {error}', file=sys.stderr)
+        print(f'yolojet: {one_line(str(error), _LONGEST)}', file=sys.stderr)
+        return 2
+    except OSError as error:
+        _give_up_output()
+        if isinstance(error, BrokenPipeError):  # whoever read the output has enough
+            return 1
+        print(f'yolojet: {_sentence(error)}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _give_up_output() -> None:
+    """Let the interpreter not try again, at its end, to print what cannot be printed."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _sentence(error: OSError) -> str:
+    """Say what the system refused; what a command knows better it says itself."""
+    what = one_line(error.strerror or str(error) or type(error).__name__, 300)
+    where = f' ({one_line(str(error.filename), 300)})' if error.filename is not None else ''
+    return f'the system says: {what}{where}; check the path, its permissions and the space left'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+import os
 from pathlib import Path
 import signal
 import subprocess
@@ -48,12 +49,16 @@ class Nodes:
         return self._folder / f'{name}.log'
 
     def check(self, name: str, process: subprocess.Popen) -> None:
-        """:raises UserError: if the process has failed, with its last words."""
+        """:raises UserError: if the process has failed, with its last words; on a full disk."""
+        disk = os.statvfs(self._folder)
+        if disk.f_blocks and not disk.f_bfree:  # what is waited for in a log will not come
+            raise UserError(f'cannot write to {self._folder}: the disk is full; make room, '
+                            'or choose another folder')
         if process.poll():
-            lines = self.log(name).read_text(errors='replace').strip().splitlines() or ['nothing']
+            lines = self.log(name).read_text(errors='replace').strip().splitlines()
             raise UserError(
                 f'the {name} node ended with exit code {process.returncode}; '
-                f'its last words in {self.log(name)}: {lines[-1]}')
+                f'its last words in {self.log(name)}: {lines[-1] if lines else "none"}')
 
     def stop(self) -> None:
         """Interrupt all that still run, and wait for their end."""

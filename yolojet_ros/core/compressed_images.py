@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.files import atomic_path
 from yolojet_ros.core.image_formats import check_size, ImageError, MAX_PIXELS
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -75,6 +76,23 @@ def read_image(path: Union[str, Path]) -> np.ndarray:
         raise UserError(
             f'{path} is not an image that can be used ({error}); remove or replace it'
         ) from error
+
+
+def write_image(path: Union[str, Path], image: np.ndarray) -> None:
+    """
+    Write a picture in the format of the path's suffix.
+
+    :raises UserError: if the suffix is of no known format, or the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        # Not imwrite: it does not say where the disk is full.
+        data = cv2.imencode(path.suffix, image)[1].tobytes()
+    except cv2.error as error:
+        raise UserError(
+            f'cannot write {path}: "{path.suffix}" is no picture format; use .png') from error
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
 
 
 @dataclass(frozen=True)

@@ -98,8 +98,9 @@ class EngineCard:
             return card
         except (ValueError, RecursionError) as error:
             raise UserError(
-                f'{path} is not an engine card ({one_line(str(error), 300)}); build the engine again with '
-                '"yolojet engine build", or delete this file to load the engine without it'
+                f'{path} is not an engine card ({one_line(str(error), 300)}); build the engine '
+                'again with "yolojet engine build", or delete this file to load the engine '
+                'without it'
             ) from error
 
     def _check(self) -> None:

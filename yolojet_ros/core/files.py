@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+import errno
 import os
 from pathlib import Path
 import tempfile
@@ -27,6 +28,10 @@ def read_text(path: Path, most: int) -> str:
     return data.decode('utf-8')
 
 
+# Full disk, full quota, limit of the file size, broken disk.
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
 @contextmanager
 def atomic_path(path: Union[str, Path], private: bool = False) -> Iterator[Path]:
     """
@@ -38,7 +43,7 @@ def atomic_path(path: Union[str, Path], private: bool = False) -> Iterator[Path]
     it leads to is replaced.
 
     :param private: let only this user read and write it
-    :raises UserError: if the folder is missing or not writable, or `path` is a folder,
+    :raises UserError: if the folder is missing, not writable or full, or `path` is a folder,
         a device or anything else that is no file.
     """
     suffix = Path(path).suffix
@@ -64,6 +69,12 @@ def atomic_path(path: Union[str, Path], private: bool = False) -> Iterator[Path]
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        raise UserError(
+            f'cannot write {path}: {error.strerror}; make room, or choose another folder'
+        ) from error
     finally:
         if temporary.exists():
             temporary.unlink()

@@ -209,7 +209,8 @@ class GpuCheck:
             self.findings.figures.append(Figure(
                 name, f'score {found["score_error"]:.5f}, box {found["box_error_px"]:.3f} px, '
                 f'{100 * found["matched"]:.1f} % of {found["sure"]} found again; built in '
-                f'{card.build_seconds:.0f} s, {card.latency_ms.get("median", float("nan")):.3f} ms a run',
+                f'{card.build_seconds:.0f} s, '
+                f'{card.latency_ms.get("median", float("nan")):.3f} ms a run',
                 'agrees', bool(found['passed'])))
         return out
 

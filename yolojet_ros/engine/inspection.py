@@ -11,7 +11,6 @@ import numpy as np
 
 from yolojet_ros.core.engine_card import EngineCard
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.core.files import atomic_path
 from yolojet_ros.engine import model_facts, verify
 from yolojet_ros.engine.verify import Verdict
 from yolojet_ros.inference.backend import BackendError
@@ -83,19 +82,3 @@ def verify_engine(
     expected = verify.reference_for(
         onnx, facts.sha256, engine.backend.card, images, reference, count)
     return verify.verify(engine.session, expected, engine.backend.card, card.precision)
-
-
-def write_image(path: Union[str, Path], image: np.ndarray) -> None:
-    """
-    Write a picture.
-
-    :raises UserError: if the suffix is of no known format.
-    """
-    import cv2
-    with atomic_path(path) as temporary:
-        try:
-            written = cv2.imwrite(str(temporary), image)
-        except cv2.error:
-            written = False
-        if not written:
-            raise UserError(f'cannot write {path} as a picture; give it the suffix .png')

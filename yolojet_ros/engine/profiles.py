@@ -133,4 +133,5 @@ def _parse(text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except Exception as error:  # the parser lets many kinds through, RecursionError among them
-        raise ValueError(f'no YAML: {one_line(str(error), 200) or type(error).__name__}') from error
+        reason = one_line(str(error), 200) or type(error).__name__
+        raise ValueError(f'no YAML: {reason}') from error

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Dict, List, Sequence, Union
 
+from yolojet_ros.core.compressed_images import write_image
 from yolojet_ros.core.engine_card import EngineCard
 from yolojet_ros.core.files import atomic_path
-from yolojet_ros.engine import inspection, layers
+from yolojet_ros.engine import layers
 from yolojet_ros.engine.inspection import OpenEngine
 from yolojet_ros.engine.layers import Layer
 
@@ -42,7 +43,7 @@ def write(
     """Write the report, and the chart of the slowest layers as .png beside it."""
     path = Path(path)
     chart = path.with_suffix('.png')
-    inspection.write_image(chart, layers.times_chart(times, Path(name).name))
+    write_image(chart, layers.times_chart(times, Path(name).name))
     lines = [f'# {Path(name).name}', '']
     lines += _card_lines(engine.card) if engine.card is not None else [
         'No .json lies beside this engine, so its origin is not known.', '']

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+import io
 from pathlib import Path
 from typing import Any, Dict, Mapping, Tuple
 import zipfile
@@ -43,8 +44,11 @@ def save(model: TrainedModel, path: Path) -> None:
         'format': _FORMAT, 'variant': model.network.variant, 'names': list(model.names),
         'input_size': list(model.input_size), 'recipe': dict(model.recipe),
         'weights': model.network.state_dict(), 'state': model.state}
+    # Through memory: PyTorch's own writer does not say that the disk is full.
+    data = io.BytesIO()
+    torch.save(content, data)
     with atomic_path(path) as temporary:
-        torch.save(content, str(temporary))
+        temporary.write_bytes(data.getbuffer())
 
 
 def load(path: Path, device: str = 'cpu') -> TrainedModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from pathlib import Path
 import tempfile
 from typing import Optional
@@ -67,15 +68,14 @@ def _trace(detector: Detector, images: torch.Tensor, opset: int, dynamic_batch: 
     import onnx
 
     axes = {'images': {0: 'batch'}, 'output0': {0: 'batch'}} if dynamic_batch else None
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with io.BytesIO() as file, warnings.catch_warnings():
         # Shapes become constants on purpose: height and width are fixed.
         warnings.simplefilter('ignore')
-        file = Path(folder, 'traced.onnx')
         # The tracing exporter: the newer one cannot write opset 13.
         torch.onnx.export(
-            detector, (images,), str(file), input_names=['images'], output_names=['output0'],
+            detector, (images,), file, input_names=['images'], output_names=['output0'],
             opset_version=opset, dynamic_axes=axes, dynamo=False)
-        return onnx.load(str(file))
+        return onnx.load_model_from_string(file.getvalue())
 
 
 def _simplify(graph):

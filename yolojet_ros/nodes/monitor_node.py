@@ -21,8 +21,11 @@ from sensor_msgs.msg import Image
 from tqdm import tqdm
 from vision_msgs.msg import Detection2D, Detection2DArray
 
+from yolojet_ros.core.compressed_images import write_image
 from yolojet_ros.core.drawing import color_of, draw_box
+from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
+from yolojet_ros.core.video import video_file
 from yolojet_ros.ros import parameters
 from yolojet_ros.ros.images import view_of_image
 from yolojet_ros.ros.spin import run_node
@@ -58,6 +61,7 @@ class MonitorNode(parameters.CheckedParameters, Node):
         self._watching = False
         self._first_result: Optional[float] = None
         self._finished_at: Optional[float] = None
+        self._summary: Optional[Dict[str, Any]] = None
         self._artist: Optional[_Artist] = None
         if self.get_parameter('draw').value:
             self._start_drawing()
@@ -129,17 +133,11 @@ class MonitorNode(parameters.CheckedParameters, Node):
         received = int(self._detector.get('received', 0))
         complete = received >= int(self._camera['published']) and self._drained()
         if complete or now - self._finished_at > _SETTLE_SECONDS:
-            self._bar.close()
-            self._write_results()
+            self._summary = self.summary()
             self.context.try_shutdown()
 
     def _drained(self) -> bool:
         return int(self._detector.get('processed', 0)) <= len(self._latencies)
-
-    def _write_results(self) -> None:
-        self._stop_drawing()
-        with atomic_path(self.out / 'summary.json') as path:
-            path.write_text(json.dumps(self.summary(), indent=2) + '\n')
 
     def summary(self) -> Dict[str, Any]:
         """Return the figures of the run."""
@@ -179,14 +177,20 @@ class MonitorNode(parameters.CheckedParameters, Node):
             infos[0], 'topic_type_hash') else None
 
     def close(self) -> None:
-        """Finish the files that are open."""
-        self._bar.close()
-        self._stop_drawing()
-        self.destroy_node()
+        """
+        Write the results.
 
-    def _stop_drawing(self) -> None:
-        if self._artist:
-            self._artist.close()
+        :raises UserError: if they cannot be written.
+        """
+        self._bar.close()
+        try:
+            if self._artist:
+                self._artist.close()
+            if self._summary:
+                with atomic_path(self.out / 'summary.json') as path:
+                    path.write_text(json.dumps(self._summary, indent=2) + '\n')
+        finally:
+            self.destroy_node()
 
 
 class _Artist:
@@ -197,6 +201,7 @@ class _Artist:
         self._queue: queue.Queue = queue.Queue(maxsize=300)
         self._trails: Dict[str, Deque[Tuple[int, int]]] = {}
         self._frames = 0
+        self._failure: Optional[UserError] = None
         self._best: Tuple[int, Optional[np.ndarray]] = (0, None)
         self._thread = threading.Thread(target=self._main, name='artist', daemon=True)
         self._thread.start()
@@ -209,30 +214,26 @@ class _Artist:
             pass
 
     def close(self) -> None:
-        """Finish the video and the picture."""
+        """
+        Finish the video and the picture.
+
+        :raises UserError: if they could not be written.
+        """
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join()
+        if self._failure:
+            raise self._failure
 
     def _main(self) -> None:
-        writer: Optional[cv2.VideoWriter] = None
-        with atomic_path(self._out / 'annotated.mp4') as path:
-            while True:
-                item = self._queue.get()
-                if item is None:
-                    break
-                picture = self._draw(*item)
-                small = _fit_width(picture, _VIDEO_WIDTH)
-                if writer is None:
-                    size = (small.shape[1], small.shape[0])
-                    writer = cv2.VideoWriter(
-                        str(path), cv2.VideoWriter_fourcc(*'mp4v'), 30.0, size)
-                writer.write(small)
-            if writer:
-                writer.release()
-        if self._best[1] is not None:
-            with atomic_path(self._out / 'annotated.png') as path:
-                cv2.imwrite(str(path), self._best[1])
+        try:
+            with video_file(self._out / 'annotated.mp4') as add:
+                for item in iter(self._queue.get, None):
+                    add(_fit_width(self._draw(*item), _VIDEO_WIDTH))
+            if self._best[1] is not None:
+                write_image(self._out / 'annotated.png', self._best[1])
+        except UserError as error:
+            self._failure = error
 
     def _draw(self, image: Image, result: Detection2DArray) -> np.ndarray:
         picture = view_of_image(image).bgr().copy()

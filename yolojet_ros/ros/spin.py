@@ -36,6 +36,8 @@ def until_shutdown() -> Iterator[None]:
         yield
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except UserError:
+        raise
     except Exception:
         if rclpy.ok():
             raise
@@ -61,24 +63,32 @@ def run_node(
     sys.setswitchinterval(_SWITCH_SECONDS)
     node: Optional[Node] = None
     try:
-        prepared = middleware.prepare()
-        _init(args)
-        with until_shutdown():
-            node = _made(make)
-            executor = SingleThreadedExecutor()
-            executor.add_node(node)
-            node.get_logger().info(prepared)
-            if start:
-                start(node)
-            _spin(executor, node, ended)
+        try:
+            prepared = middleware.prepare()
+            _init(args)
+            with until_shutdown():
+                node = _made(make)
+                executor = SingleThreadedExecutor()
+                executor.add_node(node)
+                node.get_logger().info(prepared)
+                if start:
+                    start(node)
+                _spin(executor, node, ended)
+        finally:
+            _close(node)
         return 0
     except UserError as error:
         print(f'{Path(sys.argv[0]).stem}: {one_line(str(error))}', file=sys.stderr)
         return WRONG_INPUT
-    finally:
+
+
+def _close(node: Optional[Node]) -> None:
+    """Close a node; what cannot be written at the end is told as a UserError."""
+    try:
         with until_shutdown():
             if node:
                 getattr(node, 'close', node.destroy_node)()
+    finally:
         rclpy.try_shutdown()
 
 
