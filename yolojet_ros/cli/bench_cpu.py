@@ -74,8 +74,9 @@ def measure(model: Path, seconds: float) -> None:
                 backend.close()
     print(f'{model.name}, {_SIZE[0]}x{_SIZE[1]} bgr8 at {_RATE:g} Hz, {cores} cores; '
           'milliseconds from image to boxes, of CPU a frame, and the speed left to the others')
-    print(f'{"":18}' + ''.join(f'{f"{crowd} busy processes":>27}' for crowd in crowds))
-    print(f'{"threads, spinning":18}' + len(crowds) * f' {"p50":>6} {"p99":>6} {"CPU":>5} {"":>6}')
+    print(f'{"":18}' + ''.join(f'{f"beside {crowd} busy processes":>27}' for crowd in crowds))
+    print(f'{"threads, spinning":18}' + ''.join(
+        f' {"p50":>6} {"p99":>6} {"CPU":>5} {"theirs" if crowd else "":>6}' for crowd in crowds))
     for threads, spinning in settings:
         print(f'{threads}, {"on" if spinning else "off":15}' + ''.join(
             cells[(threads, spinning), crowd].text() for crowd in crowds))
@@ -101,7 +102,7 @@ def _frames(backend, views: list, seconds: float, cell: _Cell) -> None:
     from yolojet_ros.core.stage_times import StageTimes
     selection = FilterParams().resolve(backend.card.names)
     used, due = 0.0, time.perf_counter()
-    count = _WARM_UP + int(seconds * _RATE)
+    count = _WARM_UP + max(int(seconds * _RATE), 1)
     for index in range(count):
         if index == _WARM_UP:
             used = time.process_time()
