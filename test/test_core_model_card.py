@@ -128,7 +128,11 @@ def test_a_dynamic_batch_and_size_are_filled_from_the_metadata():
     (dict(output_shape=(1, 1000)), '1260'),
     (dict(output_shape=(1, 32, 24, 40)), 'output of shape'),
     (dict(output_shape=(1, 7, 1260), metadata={'names': _NAMES}), 'names 2 classes.*has 3'),
-    (dict(metadata={'names': '{0: oops'}), 'class names')])
+    (dict(metadata={'names': '{0: oops'}), 'class names'),
+    (dict(metadata={'names': _NAMES, 'stride': 'x'}), 'the stride'),
+    (dict(metadata={'names': _NAMES, 'stride': '1e999'}), 'the stride'),
+    (dict(metadata={'names': _NAMES, 'stride': '-32'}), 'the stride'),
+    (dict(metadata={'task': 'a\nb'}), r'"a.nb" model')])
 def test_a_foreign_model_is_named_in_one_sentence(arguments, words):
     with pytest.raises(UserError, match=words) as error:
         _card(**arguments)

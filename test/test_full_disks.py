@@ -27,7 +27,8 @@ exit $code
 
 def _can_mount():
     return subprocess.run(
-        [*_OWN_MOUNTS, 'mount', '-t', 'tmpfs', 'none', '/mnt'], stderr=subprocess.DEVNULL).returncode == 0
+        [*_OWN_MOUNTS, 'mount', '-t', 'tmpfs', 'none', '/mnt'],
+        stderr=subprocess.DEVNULL).returncode == 0
 
 
 pytestmark = pytest.mark.skipif(not _can_mount(), reason='no namespaces of one\'s own here')

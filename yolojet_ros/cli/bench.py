@@ -10,9 +10,13 @@ import tempfile
 import time
 from typing import Any, Callable, Dict, List
 
+from yolojet_ros.core.errors import UserError
+
 _FRAMES = 400
 _SIZE = (1280, 720)
 _FILM_FRAMES = 90
+
+_MOST_SECONDS = 86400
 
 DESCRIPTION = """\
 Measure what the README claims. Without options: the CPU backend with everything
@@ -47,6 +51,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run one benchmark and return the exit code."""
+    if not 0 < arguments.seconds <= _MOST_SECONDS:
+        raise UserError(f'--seconds is {arguments.seconds:g}; it must be above 0, at most '
+                        f'{_MOST_SECONDS}')
     print(f'{platform.machine()}, Python {platform.python_version()}')
     if arguments.node:
         return _bench_node(arguments)
@@ -68,7 +75,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _model(arguments: argparse.Namespace) -> Path:
     from yolojet_ros.inference.demo_model import demo_model
-    return (arguments.model or demo_model()).resolve()
+    model = (arguments.model or demo_model()).resolve()
+    if not model.is_file():
+        raise UserError(f'no model file at {model}; give the path of a YOLOv8 .onnx file')
+    return model
 
 
 def _timed(function: Callable[[], Any]) -> float:

@@ -11,6 +11,7 @@ from yolojet_ros.cli.processes import nodes, Nodes
 from yolojet_ros.core.errors import UserError
 
 _START_SECONDS = 30
+_MOST_SECONDS = 1e6  # what the monitor takes
 _RESULTS = ('summary.json', 'annotated.png', 'annotated.mp4')
 
 
@@ -29,8 +30,9 @@ def run_chain(
     :param draw: leave annotated.png and annotated.mp4
     :raises UserError: if a node fails, with its last words.
     """
-    if not seconds > 0:
-        raise UserError(f'the duration is {seconds:g} s; give more than 0')
+    if not 0 < seconds <= _MOST_SECONDS:
+        raise UserError(f'the duration is {seconds:g} s; give more than 0, at most '
+                        f'{_MOST_SECONDS:g}')
     for name in _RESULTS:
         (out / name).unlink(missing_ok=True)
     with nodes(out, namespace) as running:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass
 from enum import Enum
 from typing import Dict, List, Mapping, Sequence, Tuple
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.metadata import read_names, read_numbers
+from yolojet_ros.core.text import one_line, shown
 
 STRIDES = (8, 16, 32)
 # Heads with one level more (P2, P6); a head with one less (P3 missing) is known in RAW only,
 # because its rows can be as few as the 300 queries of a transformer.
 _MORE_STRIDES = ((4, 8, 16, 32), (8, 16, 32, 64))
 _FEWER_STRIDES = (16, 32)
+_MAX_STRIDE = 1024
 MAX_CLASSES = 10_000
 MAX_NAME_LENGTH = 200
 _MAX_NAMES_TEXT = 1 << 20
@@ -84,7 +86,7 @@ class ModelCard:
         task = metadata.get('task', 'detect')
         if task != 'detect':
             raise UserError(
-                f'{source} is a "{task}" model; a YOLOv8 detection model (task "detect") '
+                f'{source} is a {shown(task)} model; a YOLOv8 detection model (task "detect") '
                 'is needed')
         batch, size = read_input(source, metadata, input_shape)
         names = _names(source, metadata.get('names'))
@@ -92,8 +94,8 @@ class ModelCard:
         if not names:
             # The output of a model that ends in NMS does not tell how many classes there are.
             names = tuple(f'class_{index}' for index in range(count or 1000))
-        stride = int(float(metadata.get('stride', STRIDES[-1])))
-        return cls(source, names, size, stride, layout, boxes, batch, half)
+        return cls(
+            source, names, size, _stride(source, metadata), layout, boxes, batch, half)
 
     @classmethod
     def from_outputs(
@@ -146,6 +148,7 @@ def read_input(
 
     :raises UserError: if it is no image, or of a size that no network of this kind runs with.
     """
+    shape = [one_line(size, 30) if isinstance(size, str) else size for size in shape]
     if len(shape) != 4 or (_fixed(shape[1]) and shape[1] != 3):
         raise UserError(
             f'{source} takes an input of shape {list(shape)}; [batch, 3, height, width] '
@@ -161,13 +164,26 @@ def read_input(
 
 def _size_of_metadata(source: str, metadata: Mapping[str, str]) -> Tuple[int, int]:
     try:
-        image_size = ast.literal_eval(metadata['imgsz'])
-        height, width = image_size if isinstance(image_size, (list, tuple)) else (image_size,) * 2
-        return int(width), int(height)
-    except (KeyError, ValueError, SyntaxError, TypeError):
+        sides = read_numbers(metadata['imgsz'])
+        height, width = sides if len(sides) > 1 else sides * 2
+        return width, height
+    except (KeyError, ValueError):
         raise UserError(
-            f'{source} has a dynamic input size and no imgsz in its metadata; '
+            f'{source} has a dynamic input size and no imgsz in its metadata that could be read; '
             'export it with a fixed input size') from None
+
+
+def _stride(source: str, metadata: Mapping[str, str]) -> int:
+    text = metadata.get('stride', str(STRIDES[-1]))
+    try:
+        stride = max(read_numbers(text))
+    except ValueError:
+        stride = 0
+    if not 0 < stride <= _MAX_STRIDE:
+        raise UserError(
+            f'the stride in the metadata of {source} is {shown(text)}; a number from 1 to '
+            f'{_MAX_STRIDE} is expected: export it again')
+    return stride
 
 
 def _check_input(source: str, size: Tuple[int, int], batch: int) -> None:
@@ -198,13 +214,11 @@ def _names(source: str, text) -> Tuple[str, ...]:
         raise UserError(
             f'the class names in the metadata of {source} take {len(text)} characters; {most}')
     try:
-        names = ast.literal_eval(text)
-        if isinstance(names, dict):
-            names = [names[index] for index in range(len(names))]
-        names = tuple(str(name) for name in names)
-    except (ValueError, SyntaxError, KeyError, TypeError):
+        names = read_names(text)
+    except (ValueError, SyntaxError) as error:
         raise UserError(
-            f'the class names in the metadata of {source} cannot be read ({text[:60]!r}); '
+            f'the class names in the metadata of {source} cannot be read ({shown(text)}: '
+            f'{one_line(str(error), 100)}); '
             'they must be a dict {0: "name", ...} or a list') from None
     longest = max(map(len, names), default=0)
     if len(names) > MAX_CLASSES or longest > MAX_NAME_LENGTH:

@@ -138,11 +138,14 @@ def resolve(options: Options) -> BuildPlan:
         raise UserError(
             f'{precision.upper()} is slow or absent on {profile.name} '
             f'({profile.description}); use --precision {profile.precision}')
-    for name, value, least in (
-            ('--workspace', options.workspace_mib, 1), ('--batch', options.batch, 1),
-            ('--num-calib', options.num_calib, 1), ('--dla', options.dla, 0)):
-        if value is not None and value < least:
-            raise UserError(f'{name} is {value}; it must be at least {least}')
+    for name, value, least, most in (
+            ('--workspace', options.workspace_mib, 1, 1 << 20),
+            ('--batch', options.batch, 1, 4096), ('--num-calib', options.num_calib, 1, 10**6),
+            ('--dla', options.dla, 0, 15), ('--device', options.device, 0, 63),
+            ('--optimization-level', options.optimization_level, 0, 5),
+            ('--nms-score', options.nms_score, 0, 1), ('--nms-iou', options.nms_iou, 0, 1)):
+        if value is not None and not least <= value <= most:
+            raise UserError(f'{name} is {value}; it must be {least} to {most}')
     if options.dla is not None:
         if options.dla >= profile.dla_cores:
             raise UserError(
@@ -153,8 +156,6 @@ def resolve(options: Options) -> BuildPlan:
     if options.nms not in NMS_KINDS:
         raise UserError(f'--nms is "{options.nms}"; choose {", ".join(NMS_KINDS)}')
     level = options.optimization_level
-    if level is not None and not 0 <= level <= 5:
-        raise UserError(f'--optimization-level is {level}; it must be 0 to 5')
     return BuildPlan(
         options=options, profile=profile,
         out=options.out or str(Path(options.onnx).with_suffix('.engine')),

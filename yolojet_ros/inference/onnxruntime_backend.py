@@ -12,6 +12,7 @@ from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.installing import install_command
 from yolojet_ros.core.letterbox import PAD_VALUE
 from yolojet_ros.core.model_card import ModelCard, read_input
+from yolojet_ros.core.text import one_line
 from yolojet_ros.inference.backend import BackendError, HostBackend
 
 _INPUT_TYPES = {'tensor(float)': False, 'tensor(float16)': True}
@@ -74,9 +75,9 @@ def _load_session(path: Path, threads: Optional[int], spinning: bool):
     options.add_session_config_entry('session.intra_op.allow_spinning', str(int(spinning)))
     try:
         return onnxruntime.InferenceSession(
-            str(path), options, providers=['CPUExecutionProvider'])
+            str(path), options, providers=['CPUExecutionProvider'], enable_fallback=False)
     except Exception as error:  # onnxruntime has no base class of its own
-        reason = str(error).splitlines()[0]
+        reason = one_line(str(error), 300)
         raise UserError(
             f'{path.name} ({path.stat().st_size} bytes) is not an ONNX file that ONNX Runtime '
             f'can load ({reason}); export or copy it again') from error
@@ -88,16 +89,22 @@ def _read_head(session, source: str) -> Tuple[str, ModelCard]:
 
     The sizes of the outputs are those of one run on a blank image: files leave them open.
     """
-    inputs = session.get_inputs()
+    try:
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        metadata = session.get_modelmeta().custom_metadata_map
+    except ValueError as error:  # names and metadata may be any bytes
+        raise UserError(
+            f'{source} has names or metadata that are not UTF-8 ({error}); export it again'
+        ) from error
     if len(inputs) != 1 or inputs[0].type not in _INPUT_TYPES:
-        found = ', '.join(f'{item.name} {item.type}' for item in inputs)
+        found = one_line(', '.join(f'{item.name} {item.type}' for item in inputs), 200)
         raise UserError(
             f'{source} takes {found or "no input"}; one float image input of a YOLOv8 '
             'detection model is needed')
-    image, metadata = inputs[0], session.get_modelmeta().custom_metadata_map
+    image = inputs[0]
     half = _INPUT_TYPES[image.type]
     batch, (width, height) = read_input(source, metadata, image.shape)
-    names = [item.name for item in session.get_outputs() if item.type in _INPUT_TYPES]
+    names = [item.name for item in outputs if item.type in _INPUT_TYPES]
     blank = np.full((batch or 1, 3, height, width), PAD_VALUE / 255,
                     np.float16 if half else np.float32)
     try:
@@ -105,7 +112,7 @@ def _read_head(session, source: str) -> Tuple[str, ModelCard]:
     except Exception as error:  # onnxruntime has no base class of its own
         raise UserError(
             f'{source} cannot run on a blank image of {width}x{height} '
-            f'({str(error).splitlines()[0]}); export it again') from error
+            f'({one_line(str(error), 300)}); export it again') from error
     index, card = ModelCard.from_outputs(
         source, metadata, image.shape, [output.shape for output in outputs], half)
     return names[index], card

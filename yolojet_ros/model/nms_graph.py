@@ -32,6 +32,12 @@ class NmsSettings:
     iou: float = 0.7
     boxes: int = 300
 
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ('score', 'iou'):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f'--{name} is {getattr(self, name)}; it must be in 0..1')
+
 
 def append_nms(model: onnx.ModelProto, settings: NmsSettings) -> None:
     """

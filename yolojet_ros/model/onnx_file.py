@@ -11,6 +11,7 @@ from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.installing import install_command
 from yolojet_ros.core.files import atomic_path
 from yolojet_ros.core.model_card import ModelCard
+from yolojet_ros.core.text import one_line
 from yolojet_ros.model import onnx_graph
 
 if TYPE_CHECKING:
@@ -35,10 +36,10 @@ def load(path: Path) -> onnx.ModelProto:
         onnx_graph.sort_nodes(model.graph)
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's and onnx's errors have no common base
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = one_line(str(error), 120) or type(error).__name__
         raise UserError(
             f'{path} ({path.stat().st_size} bytes) is not a complete ONNX model '
-            f'({reason[:120]}); export or copy it again') from error
+            f'({reason}); export or copy it again') from error
     return model
 
 
@@ -113,7 +114,7 @@ def _with_known_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def shape(value: onnx.ValueInfoProto) -> List:
     """Return the dimensions of a tensor: an int, or a str where it is dynamic."""
-    return [d.dim_value if d.HasField('dim_value') else (d.dim_param or '?')
+    return [d.dim_value if d.HasField('dim_value') else (one_line(d.dim_param, 30) or '?')
             for d in value.type.tensor_type.shape.dim]
 
 

@@ -35,6 +35,12 @@ from yolojet_ros.model.yolov8 import YOLOv8
 _CALM = Recipe(zoom=0.0, color=0.0, noise=0.01)
 
 
+_RANGES = {
+    'steps': (1, 10**8), 'stills': (1, 10**7), 'batch': (1, 10**5), 'learning_rate': (0, 10),
+    'validate_every': (0, 10**8), 'validation_stills': (1, 10**6), 'max_minutes': (0, 10**6),
+    'workers': (0, 1024)}
+
+
 @dataclass(frozen=True)
 class TrainingPlan:
     """
@@ -73,9 +79,10 @@ class TrainingPlan:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ('steps', 'stills', 'batch', 'validation_stills'):
-            if getattr(self, name) < 1:
-                raise UserError(f'{name} is {getattr(self, name)}; it must be at least 1')
+        for name, (least, most) in _RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                raise UserError(f'{name} is {getattr(self, name)}; it must be in '
+                                f'{least:g}..{most:g}')
         # Above, the stills of a run would be those that are held out.
         if not 0 <= self.seed < VALIDATION_SEED // SEEDS_PER_RUN:
             raise UserError(f'seed is {self.seed}; it must be 0 to 99')
