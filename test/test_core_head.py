@@ -65,7 +65,20 @@ def test_garbage_rows_of_a_final_output_are_ignored():
     assert len(found) == 0 and found.broken == 4
 
 
-@pytest.mark.parametrize('score', [1.001, np.inf, np.nan])
+@pytest.mark.parametrize('layout', list(HeadLayout))
+def test_a_score_of_one_that_was_rounded_up_counts_as_one(layout):
+    # Sigmoids of ONNX Runtime give 1.0000001, and eight bits 1.004.
+    for score in (np.nextafter(np.float32(1), np.float32(2)), 1.004):
+        output = _raw([[19, 19, 20, 20]], [[score, 0, 0]])
+        if layout is HeadLayout.NMS:
+            output = np.array([[9, 9, 29, 29, score, 0]], np.float32)
+        elif layout is HeadLayout.TRANSPOSED:
+            output = output.T
+        found = detect(output, layout, _LETTERBOX, FilterParams().resolve(NAMES))
+        assert found.scores.tolist() == [1.0] and found.broken == 0
+
+
+@pytest.mark.parametrize('score', [1.02, np.inf, np.nan])
 @pytest.mark.parametrize('layout', list(HeadLayout))
 def test_a_score_that_is_none_is_dropped_and_counted_never_published(layout, score):
     if layout is HeadLayout.NMS:

@@ -21,6 +21,8 @@ from yolojet_ros.core.nms import best_first, nms
 
 # Pixels. Beyond it float32 has no whole pixels and areas come near to overflow; no box is longer.
 MAX_SIDE = 1 << 24
+# A sigmoid, or the eight bits it was kept in, rounds a score of 1 up by less. It counts as 1.
+MAX_SCORE = np.float32(1.01)
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Candidates:
     boxes: float32[n, 4], x1, y1, x2, y2 in network pixels, with sides between 0 and MAX_SIDE
     scores: float32[n], 0..1
     classes: int32[n]
-    broken: rows of the output that no detection can be: a score above 1, an infinite or NaN
-        value, a box longer than MAX_SIDE, an unknown class
+    broken: rows of the output that no detection can be: a score above MAX_SCORE, an infinite or
+        NaN value, a box longer than MAX_SIDE, an unknown class
     """
 
     boxes: np.ndarray
@@ -99,13 +101,14 @@ def _select_raw(rows: np.ndarray, selection: Selection) -> _Selected:
     all_scores = rows[4:]
     # The maximum is cheap and leaves few anchors; argmax over all of them is not.
     best = all_scores.max(axis=0)
-    sound = best <= 1  # False for NaN, which the maximum hands on
+    sound = best <= MAX_SCORE  # False for NaN, which the maximum hands on
     anchors = np.flatnonzero(sound & (best >= selection.thresholds.min()))
     classes = all_scores[:, anchors].argmax(axis=0).astype(np.int32)
     keep = best[anchors] >= selection.thresholds[classes]
     anchors = anchors[keep]
     boxes = boxes_.from_center(rows[:4, anchors].T)
-    return boxes, best[anchors], classes[keep], len(sound) - np.count_nonzero(sound)
+    scores = np.minimum(best[anchors], 1)
+    return boxes, scores, classes[keep], len(sound) - np.count_nonzero(sound)
 
 
 def _select_final(rows: np.ndarray, selection: Selection) -> _Selected:
@@ -113,6 +116,7 @@ def _select_final(rows: np.ndarray, selection: Selection) -> _Selected:
     known = (labels > -1) & (labels < len(selection.thresholds))
     classes = np.where(known, labels, 0).astype(np.int32)
     # Rows that are not used have a score of 0 or less, and any class.
-    sound = (scores <= 1) & (known | (scores <= 0))
+    sound = (scores <= MAX_SCORE) & (known | (scores <= 0))
     keep = known & sound & (scores >= selection.thresholds[classes])
-    return rows[keep, :4], scores[keep], classes[keep], len(sound) - np.count_nonzero(sound)
+    scores = np.minimum(scores[keep], 1)
+    return rows[keep, :4], scores, classes[keep], len(sound) - np.count_nonzero(sound)

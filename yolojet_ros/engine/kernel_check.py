@@ -83,11 +83,11 @@ def random_head(rng: np.random.Generator, card: ModelCard, busy: float = 0.1) ->
     picked = np.flatnonzero(rng.random(count) < busy)
     # Few distinct values make ties; a tie goes to the first anchor point and class.
     scores[picked, rng.integers(0, classes, len(picked))] = np.round(rng.random(len(picked)), 2)
-    for kind, value in enumerate((np.nan, np.inf, -np.inf, 1.25)):
-        stray = picked[kind::17 * 4]
+    for kind, value in enumerate((np.nan, np.inf, -np.inf, 1.25, 1.005)):
+        stray = picked[kind::17 * 5]
         scores[stray, rng.integers(0, classes, len(stray))] = value
-        stray = picked[kind::23 * 4]
-        boxes[stray, rng.integers(0, 4, len(stray))] = -1 if value == 1.25 else value
+        stray = picked[kind::23 * 5]
+        boxes[stray, rng.integers(0, 4, len(stray))] = -1 if 1 < value < 2 else value
     if card.layout is HeadLayout.NMS:
         corners = from_center(boxes)
         labels = rng.integers(-1, classes + 1, (count, 1))

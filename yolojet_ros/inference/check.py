@@ -7,12 +7,13 @@ from typing import Optional, Tuple, TypeVar
 import numpy as np
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.head import MAX_SCORE
 from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.letterbox import PAD_VALUE
 from yolojet_ros.core.model_card import HeadLayout, ModelCard
 from yolojet_ros.inference.backend import Backend, BackendError
 
-# Eight bits round a score of 0 by no more.
+# What rounds a score of 1 up to MAX_SCORE rounds one of 0 down to this.
 _LEAST_SCORE = -0.01
 # Pixels; boxes of a whole head that all lie below it are given in 0..1 of the image.
 _UNIT = 2.0
@@ -64,7 +65,7 @@ def examine(output: np.ndarray, card: ModelCard) -> Optional[str]:
         rows = rows[rows[:, 4] > 0]  # the others are not used
         boxes, scores, labels = rows[:, :4], rows[:, 4], rows[:, 5]
     least, most = float(scores.min(initial=0)), float(scores.max(initial=0))
-    if least < _LEAST_SCORE or most > 1:
+    if least < _LEAST_SCORE or most > MAX_SCORE:
         return (f'class scores from {least:.3g} to {most:.3g} on a test image; scores of 0 to 1 '
                 'are needed: export it with the sigmoid at its end')
     if 0 < boxes.max(initial=0) < _UNIT:

@@ -8,6 +8,7 @@ typedef unsigned long long uint64;
 #define MAX_BOXES 300
 #define MAX_ROI_POINTS 32
 #define MAX_SIDE 16777216.0f
+#define MAX_SCORE 1.01f
 #define ANCHORS_PER_BLOCK 32
 #define CLASS_GROUPS 8
 #define RANK_THREADS 256

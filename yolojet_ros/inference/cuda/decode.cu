@@ -107,10 +107,11 @@ __device__ inline void decode(
             label = other;
         }
     }
-    if (!(best <= 1.0f)) {
+    if (!(best <= MAX_SCORE)) {
         atomicAdd(&tallies[image].broken, 1);
         return;
     }
+    best = best > 1.0f ? 1.0f : best;
     const float *thresholds = (const float *)(selection + 1);
     if (label < 0 || !(best >= thresholds[label])) return;
     float half_width = to_float(values[2 * row_stride]) * 0.5f;
@@ -135,11 +136,12 @@ __device__ inline void decode_final(
     float score = to_float(row[4]), wanted = to_float(row[5]);
     bool known = wanted > -1.0f && wanted < (float)classes;
     // Rows that are not used have a score of 0 or less, and any class.
-    if (!(score <= 1.0f && (known || score <= 0.0f))) {
+    if (!(score <= MAX_SCORE && (known || score <= 0.0f))) {
         atomicAdd(&tallies[image].broken, 1);
         return;
     }
     if (!known) return;
+    score = score > 1.0f ? 1.0f : score;
     int label = (int)wanted;
     if (!(score >= thresholds[label])) return;
     Box box = {to_float(row[0]), to_float(row[1]), to_float(row[2]), to_float(row[3])};
