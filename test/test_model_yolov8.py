@@ -55,5 +55,5 @@ def test_anchor_points_follow_the_order_of_the_flattened_maps():
 def test_unknown_variant_is_refused():
     with pytest.raises(UserError, match='choose one of n, s, m'):
         YOLOv8('x', 80)
-    with pytest.raises(UserError, match='at least one class'):
+    with pytest.raises(UserError, match='1 to 10000 classes'):
         YOLOv8('n', 0)

@@ -69,6 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     from yolojet_ros.tracking import create_tracker
     from yolojet_ros.tracking.evaluation import Evaluator, plot_ids, table, track
     settings = _settings(arguments.settings)
+    if arguments.plot and not arguments.plot.name:
+        raise UserError('--plot is no file name; give one that ends in .png')
     create_tracker(**settings)  # a wrong setting is told before the work starts
     evaluator, rows = Evaluator(), []
     for sequence in _sequences(arguments):

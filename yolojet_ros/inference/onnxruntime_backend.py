@@ -15,6 +15,7 @@ from yolojet_ros.core.model_card import ModelCard, read_input
 from yolojet_ros.core.text import one_line
 from yolojet_ros.inference.backend import BackendError, HostBackend
 
+_MOST_THREADS = 256
 _INPUT_TYPES = {'tensor(float)': False, 'tensor(float16)': True}
 
 
@@ -67,6 +68,8 @@ def _load_session(path: Path, threads: Optional[int], spinning: bool):
         raise UserError(
             'ONNX Runtime, which runs .onnx files, is not installed; run '
             f'"{install_command("onnxruntime")}" or use a TensorRT engine') from error
+    if not 0 <= (threads or 0) <= _MOST_THREADS:
+        raise UserError(f'{threads} threads were asked for; it must be 0 to {_MOST_THREADS}')
     if not path.is_file():
         raise UserError(f'no model file at {path}; give the path of a YOLOv8 ONNX file')
     options = onnxruntime.SessionOptions()

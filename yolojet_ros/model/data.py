@@ -14,6 +14,7 @@ import numpy as np
 
 from yolojet_ros.core.compressed_images import IMAGE_SUFFIXES, read_image
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.text import one_line
 from yolojet_ros.sim.scene import CLASS_NAMES, sample
 
 
@@ -158,8 +159,8 @@ def coco_set(annotations: Path, folder: Path) -> LabelledSet:
         raise UserError(f'cannot read {annotations}: {error.strerror}') from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
-            f'{annotations} is not a COCO detection file ({error!r}); it needs "images", '
-            '"annotations" and "categories"') from error
+            f'{annotations} is not a COCO detection file ({one_line(repr(error), 100)}); it needs '
+            '"images", "annotations" and "categories"') from error
 
 
 def _coco_set(source: str, data: Dict[str, Any], folder: Path) -> LabelledSet:

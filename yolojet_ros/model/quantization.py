@@ -12,6 +12,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 import logging
 from pathlib import Path
+import tempfile
 from typing import Collection, Dict, Iterator, List, Mapping, Sequence, TYPE_CHECKING
 
 import numpy as np
@@ -200,14 +201,16 @@ def quantize_dynamic(source: Path, output: Path) -> None:
 
     model = onnx_file.load(source)
     check_source(model, source.name)
-    with atomic_path(output) as temporary:
-        # Its nodes are in order now.
-        temporary.write_bytes(model.SerializeToString())
+    # In a folder of its own: it goes by the suffix of the file, and leaves others beside it.
+    with tempfile.TemporaryDirectory() as folder:
+        ordered, converted = Path(folder, 'ordered.onnx'), Path(folder, 'dynamic.onnx')
+        ordered.write_bytes(model.SerializeToString())  # its nodes are in order now
         with _errors_only():
-            convert(str(temporary), str(temporary), op_types_to_quantize=['Conv'],
+            convert(str(ordered), str(converted), op_types_to_quantize=['Conv'],
                     weight_type=QuantType.QUInt8)
-        model = onnx_file.load(temporary)
-        onnx_file.set_metadata(model, {'quantization': 'INT8 dynamic, CPU only'})
+        model = onnx_file.load(converted)
+    onnx_file.set_metadata(model, {'quantization': 'INT8 dynamic, CPU only'})
+    with atomic_path(output) as temporary:
         temporary.write_bytes(model.SerializeToString())
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.model_card import MAX_CLASSES
 
 STRIDES = (8, 16, 32)
 DISTANCE_BINS = 16
@@ -129,8 +130,8 @@ class YOLOv8(nn.Module):
         if variant not in VARIANTS:
             raise UserError(
                 f'no YOLOv8 variant {variant!r}: choose one of {", ".join(VARIANTS)}')
-        if classes < 1:
-            raise UserError(f'a detector needs at least one class, not {classes}')
+        if not 1 <= classes <= MAX_CLASSES:
+            raise UserError(f'a detector has 1 to {MAX_CLASSES} classes, not {classes}')
         depth, width, widest = VARIANTS[variant]
         self.variant = variant
         self.classes = classes
