@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import conv_model
 from mutations import count, mutate_bytes, mutate_tree, refused
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.model_card import ModelCard
 from yolojet_ros.engine import profiles, report
 from yolojet_ros.engine.plan import Options, resolve
+from yolojet_ros.engine.verify import Reference
+from yolojet_ros.model.calibration import calibrate
 
 _CARD = {
     'engine_sha256': 'ab' * 32, 'onnx': 'models/m.onnx', 'onnx_sha256': 'cd' * 32,
@@ -137,3 +140,26 @@ def test_a_wrong_value_of_a_profile_is_named(tmp_path, line, words):
 def test_a_profile_that_is_none_is_named(name):
     with pytest.raises(UserError, match='no profile'):
         profiles.load(name)
+
+
+def test_mutated_reference_results_are_used_or_refused_in_one_sentence(tmp_path):
+    rng, path = np.random.default_rng(4), tmp_path / 'r.npz'
+    Reference('ab' * 32, np.ones((2, 3, 8, 8), np.float32),
+              np.ones((2, 6, 9), np.float32)).save(path)
+    good, total = path.read_bytes(), count(2000)
+    bad = 0
+    for _ in range(total):
+        path.write_bytes(mutate_bytes(rng, good))
+        bad += refused(Reference.load, path)
+    assert total / 2 < bad < total
+
+
+@pytest.mark.parametrize('text', ['', '{', '[]', '{"x": 1}', '{"images": 1, "a": "y"}', '[' * 10**5])
+def test_a_broken_calibration_cache_is_made_anew(tmp_path, text):
+    model = conv_model.build()
+    images = [np.random.default_rng(0).random((1, 3, *conv_model.SIZE[::-1]), np.float32)]
+    first = calibrate(model, ['images', 'a'], images, 'minmax', tmp_path)
+    cached, = tmp_path.iterdir()
+    cached.write_text(text)
+    assert calibrate(model, ['images', 'a'], images, 'minmax', tmp_path) == first
+    assert json.loads(cached.read_text()) == first

@@ -12,6 +12,7 @@ from yolojet_ros.core.boxes import iou
 from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
+from yolojet_ros.core.text import one_line
 from yolojet_ros.core.filters import FilterParams
 from yolojet_ros.core.head import detect
 from yolojet_ros.core.letterbox import Letterbox
@@ -71,11 +72,14 @@ class Reference:
         """
         try:
             with np.load(str(path), allow_pickle=False) as data:
-                return cls(str(data['onnx_sha256']), data['inputs'].astype(np.float32) / 255,
-                           data['outputs'])
-        except (OSError, ValueError, KeyError) as error:
+                inputs, outputs = data['inputs'], data['outputs']
+                if inputs.dtype != np.uint8 or inputs.ndim != 4 or (
+                        outputs.dtype != np.float32 or len(outputs) != len(inputs)):
+                    raise ValueError('its arrays are not images and their results')
+                return cls(str(data['onnx_sha256']), inputs.astype(np.float32) / 255, outputs)
+        except Exception as error:  # of zipfile, zlib and NumPy, with no common base
             raise UserError(
-                f'{path} holds no reference results ({error}); write it with '
+                f'{path} holds no reference results ({one_line(str(error), 200)}); write it with '
                 '"yolojet engine reference" where ONNX Runtime is installed') from error
 
     def save(self, path: Union[str, Path]) -> None:

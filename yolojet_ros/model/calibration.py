@@ -116,8 +116,9 @@ def calibrate(
     if method not in METHODS:
         raise UserError(f'no calibration method {method!r}; choose one of {", ".join(METHODS)}')
     file = cache / f'{_key(model, tensors, inputs, method)}.json' if cache else None
-    if file and file.is_file():
-        return json.loads(file.read_text(encoding='utf-8'))
+    known = _cached(file, tensors) if file else None
+    if known is not None:
+        return known
     histograms = {name: MagnitudeHistogram() for name in tensors}
     run = activations(model, tensors)
     for tensor in tqdm(inputs, 'calibrate', unit='image'):
@@ -128,6 +129,17 @@ def calibrate(
         with atomic_path(file) as temporary:
             temporary.write_text(json.dumps(thresholds), encoding='utf-8')
     return thresholds
+
+
+def _cached(file: Path, tensors: Sequence[str]) -> Optional[Dict[str, float]]:
+    """Return the thresholds of a cache file; None if there is none that is whole."""
+    try:
+        thresholds = json.loads(file.read_text(encoding='utf-8'))
+        if set(thresholds) == set(tensors):
+            return {name: float(value) for name, value in thresholds.items()}
+    except (OSError, ValueError, TypeError, RecursionError):
+        pass
+    return None
 
 
 def activations(
