@@ -8,6 +8,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+from sensor_msgs.msg import Image
 
 from models import raw_output, write_model
 from ros_peers import DOMAIN, NodeProcess, Peer, ROOT, wait_until
@@ -197,6 +198,22 @@ def test_images_come_only_once_while_changing_over(start, watch, camera, ubuntu)
     peer.status()
     camera(640, 480, 30, 90, 'reliable').wait()
     assert 60 <= _received(peer) <= 90
+
+
+@pytest.mark.parametrize('stamp', [5.000000005, None])
+def test_images_of_any_stamp_come_once_whatever_is_requested(start, watch, stamp):
+    # The first small image of a reliable publisher has the reliability changed.
+    process = start()
+    peer = watch()
+    publisher = peer.node.create_publisher(Image, 'image_raw', 5)
+    peer.status(lambda values: values['reliability'] == 'reliable')
+    for _ in range(50):
+        peer.send(np.zeros((48, 64, 3), np.uint8), stamp, publisher=publisher)
+        time.sleep(0.05)
+    values = _now(peer)
+    assert values['reliability'] == 'best_effort'
+    assert 48 <= int(values['received']) <= 50
+    assert 'no image arrives' not in process.output
 
 
 @pytest.mark.parametrize('value, requested', [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 import sys
 import time
-from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -36,6 +36,9 @@ _CHANGE_SECONDS = 3.0  # s in which a new subscription should have its first ima
 _SETTLE_SECONDS = 1.0  # s in which a new subscription has not found its feet
 _LOG_SECONDS = 60.0  # between two times that the same is said
 _EXPECTED = {Image: 640 * 480 * 3, CompressedImage: 100_000}  # bytes, where none has arrived
+# Stamp and the moment of publishing, 0 where rclpy does not tell it (Humble).
+_Identity = Tuple[int, int, int]
+_TELLS_INFO = hasattr(Subscription, 'CallbackType')
 
 
 class ImageSubscription:
@@ -74,8 +77,7 @@ class ImageSubscription:
         self._last_received = time.monotonic()
         self._logged: Dict[str, float] = {}
         self._old: Optional[Subscription] = None  # until the new one has its first image
-        self._seen: Set[Tuple[int, int]] = set()  # stamps that the old one brought
-        self._last_stamp = (0, 0)
+        self._brought_by: Dict[_Identity, Subscription] = {}  # the last images
         self._changed = 0.0
         self._look_at_publishers()
         self.reliability = self._best()
@@ -146,8 +148,12 @@ class ImageSubscription:
         made: List[Subscription] = []
 
         def on_message(message: Any) -> None:
-            self._on_message(made[0], message)
+            self._on_message(made[0], message, None)
 
+        def on_message_and_info(message: Any, info: Any) -> None:
+            self._on_message(made[0], message, info)
+
+        callback = on_message_and_info if _TELLS_INFO else on_message
         events = {'incompatible_qos': self._on_incompatible,
                   'message_lost': lambda event: self._count_lost(event.total_count_change)}
         qos = QoSProfile(history=SENSOR_QOS.history, depth=SENSOR_QOS.depth,
@@ -156,7 +162,7 @@ class ImageSubscription:
         while True:
             try:
                 made.append(self._node.create_subscription(
-                    self._kind, self.topic_name, on_message, qos,
+                    self._kind, self.topic_name, callback, qos,
                     event_callbacks=SubscriptionEventCallbacks(**events),
                     qos_overriding_options=options))
                 self._node.get_logger().debug(
@@ -178,7 +184,6 @@ class ImageSubscription:
         self.reliability = best
         # The old one goes on until the new one is known to the publishers.
         self._old, self._changed = self._current, time.monotonic()
-        self._seen = {self._last_stamp}
         self._current = self._subscribe()
 
     def _drop_old(self) -> None:
@@ -188,22 +193,20 @@ class ImageSubscription:
 
     # ---- what arrives
 
-    def _on_message(self, source: Subscription, message: Any) -> None:
-        stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
+    def _on_message(self, source: Subscription, message: Any, info: Any) -> None:
         if source is not self._old and source is not self._current:
             return  # taken before it was destroyed; the new one has it, too
+        self._last_received = time.monotonic()
         if source is self._current:
             self._drop_old()
-        if stamp in self._seen and any(stamp):
-            return  # came by both
-        if self._old:
-            self._seen.add(stamp)
-        else:
-            self._seen.clear()
-        self._last_stamp = stamp
-        self._stamps.append(stamp[0] + stamp[1] * 1e-9)
+        identity = _identity(message, info)
+        repeated = self._brought_by.get(identity, source) is not source
+        self._brought_by[identity] = source
+        if repeated:
+            return  # came by the one before, too
+        stamp = message.header.stamp
+        self._stamps.append(stamp.sec + stamp.nanosec * 1e-9)
         self._received += 1
-        self._last_received = time.monotonic()
         self._callback(message)
         if len(message.data) > self._size or self._other_camera:
             self._size, self._other_camera = len(message.data), False
@@ -227,12 +230,13 @@ class ImageSubscription:
         self._counts.append((self._received, self._lost))
         if now - self._changed > _CHANGE_SECONDS:
             self._drop_old()
-            self._seen.clear()
             silent = self._publishers and now - self._last_received > _GIVE_UP
             if silent or many(*self._recent()):
                 self._losing = True
         self._look_at_publishers()
         self._change_over()
+        if now - self._changed > _CHANGE_SECONDS:
+            self._brought_by.clear()
         for text in (self._reception.limit(self._size), self.problem()):
             self._say(text)
 
@@ -275,6 +279,12 @@ class ImageSubscription:
         return (f'{self._node.get_name()} requests {self.reliability.name}, VOLATILE; '
                 f'{"; ".join(theirs) or "?"}; change the publisher, or set '
                 f'qos_overrides.{self.topic_name}.subscription.reliability')
+
+
+def _identity(message: Any, info: Any) -> _Identity:
+    # Stamps alone may all be the same; the middleware's time of publishing is not.
+    stamp = message.header.stamp
+    return stamp.sec, stamp.nanosec, info['source_timestamp'] if info else 0
 
 
 def _name(info: Any) -> str:
