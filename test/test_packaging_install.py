@@ -161,7 +161,7 @@ def test_installed_executable_starts_without_the_sources(prefix, tmp_path):
         [str(prefix / 'lib/yolojet_ros/camera_node'), '--ros-args', '-p', 'source:=/nowhere'],
         cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         universal_newlines=True, timeout=60)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert 'neither a file nor a folder' in result.stderr
     assert 'Traceback' not in result.stderr
 
