@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+import os
 import sys
 
 import cv2
@@ -168,6 +169,50 @@ def test_mot_folder_errors_say_what_to_do(tmp_path):
     (tmp_path / 'a/seqinfo.ini').unlink()
     with pytest.raises(UserError, match='frameRate'):
         read_sequence(tmp_path / 'a')
+
+
+@pytest.mark.parametrize('name, row, words', [
+    ('gt', '2,nan,10,10,50,80,1,1,1', 'not finite'), ('gt', '2,1e300,1,1,5,8,1,1,1', 'an id'),
+    ('gt', '2,1.5,1,1,5,8,1,1,1', 'an id'), ('gt', '1,4,1,1,5,8,1,1,1', 'already'),
+    ('gt', '0,7,1,1,5,8,1,1,1', 'a frame'), ('gt', '2,x,1,1,5,8,1,1,1', 'rows of numbers'),
+    ('gt', '2,7,1,1,5,8,1', 'rows of numbers'), ('det', '2,-1,1,1,-50,80,0.9', 'width or height'),
+    ('det', '2,-1,inf,1,50,80,0.9', 'not finite'), ('det', '2,-1,1e9,1,5,8,0.9', 'beyond'),
+    ('det', '1.5,-1,1,1,5,8,0.9', 'a frame'), ('det', '2,-1,1,1,5,8,nan', 'not finite')])
+def test_a_row_that_cannot_be_is_refused_with_its_line(tmp_path, name, row, words):
+    write_sequence(tmp_path, [[1, 4, 10, 20, 30, 40, 1, 1, 1]], [[1, -1, 11, 21, 30, 40, 0.7]])
+    with (tmp_path / name / f'{name}.txt').open('a') as file:
+        file.write(f'\n{row}\n')
+    with pytest.raises(UserError, match=f'{name}.txt, line 3, .*{words}'):
+        read_sequence(tmp_path)
+
+
+@pytest.mark.parametrize('line', [
+    'seqLength=9999999999', 'frameRate=inf', 'frameRate=1e-320', 'imWidth=-5', 'imHeight=0'])
+def test_a_sequence_that_cannot_be_is_refused(tmp_path, line):
+    write_sequence(tmp_path, [[1, 4, 10, 20, 30, 40, 1]], [[1, -1, 11, 21, 30, 40, 0.7]])
+    info = tmp_path / 'seqinfo.ini'
+    name = line.split('=')[0]
+    info.write_text('\n'.join(
+        line if old.startswith(name) else old for old in info.read_text().splitlines()))
+    with pytest.raises(UserError, match=f'tells {name}'):
+        read_sequence(tmp_path)
+
+
+def test_the_image_folder_is_taken_as_it_is_written(tmp_path):
+    write_sequence(tmp_path, [[1, 4, 10, 20, 30, 40, 1]], [[1, -1, 11, 21, 30, 40, 0.7]])
+    info = tmp_path / 'seqinfo.ini'
+    info.write_text(info.read_text().replace('img1', '%(x)s'))
+    (tmp_path / '%(x)s').mkdir()
+    (tmp_path / '%(x)s' / '000001.jpg').touch()
+    assert read_sequence(tmp_path).frames[0].image == tmp_path / '%(x)s' / '000001.jpg'
+
+
+def test_a_pipe_is_no_sequence(tmp_path):
+    write_sequence(tmp_path, [[1, 4, 10, 20, 30, 40, 1]], [[1, -1, 11, 21, 30, 40, 0.7]])
+    (tmp_path / 'gt/gt.txt').unlink()
+    os.mkfifo(tmp_path / 'gt/gt.txt')
+    with pytest.raises(UserError, match='it is no file'):
+        read_sequence(tmp_path)
 
 
 def test_missing_package_is_named(monkeypatch, tmp_path):

@@ -6,19 +6,33 @@ from contextlib import contextmanager
 import errno
 import os
 from pathlib import Path
+import stat
 import tempfile
 from typing import Iterator, Union
 
 from yolojet_ros.core.errors import UserError
 
 
+def real_path(path: Union[str, Path]) -> Path:
+    """Return an absolute path without links; one with links in a circle is left to fail."""
+    return Path(os.path.realpath(str(path)))
+
+
+def refuse_same(source: Path, target: Path) -> None:
+    """:raises UserError: if what is to be written is the file that it is made from."""
+    if target.exists() and source.exists() and os.path.samefile(source, target):
+        raise UserError(f'{target} is the input itself, which would be lost; name another output')
+
+
 def read_text(path: Path, most: int) -> str:
     """
     Return a UTF-8 text file of at most `most` bytes.
 
-    :raises ValueError: if it cannot be read, is larger, or not UTF-8.
+    :raises ValueError: if it cannot be read, is no file, larger, or not UTF-8.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ValueError('it is no file')
         with open(path, 'rb') as file:
             data = file.read(most + 1)
     except OSError as error:
@@ -47,7 +61,7 @@ def atomic_path(path: Union[str, Path], private: bool = False) -> Iterator[Path]
         a device or anything else that is no file.
     """
     suffix = Path(path).suffix
-    path = Path(os.path.realpath(str(path)))
+    path = real_path(path)
     try:
         if path.exists() and not path.is_file():
             # Renaming over /dev/null, as root, would take it from everybody.
