@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 import sys
 
+from yolojet_ros.cli.numbers import whole
+
 DESCRIPTION = """\
 Build a TensorRT engine from ONNX on the machine that will run it, and look into it.
 
@@ -53,7 +55,7 @@ def _add_build(commands: argparse._SubParsersAction) -> None:
     parser.add_argument('--batch', type=int, help='images in one run; default 1')
     parser.add_argument('--calib', dest='calibration', metavar='SOURCE', help=(
         'images for INT8 without Q/DQ: a folder, a bag, or scene'))
-    parser.add_argument('--num-calib', type=int, default=500, help='how many of them (500)')
+    parser.add_argument('--num-calib', type=whole(1), default=500, help='how many of them (500)')
     parser.add_argument('--timing-cache', metavar='FILE',
                         help='keeps kernel timings, so that the next build is quicker')
     parser.add_argument('--dla', type=int, metavar='N', help='use this DLA core')
@@ -92,7 +94,7 @@ def _add_inspect(commands: argparse._SubParsersAction) -> None:
 def _add_profile(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser('profile', help='time of every layer')
     _add_engine(parser)
-    parser.add_argument('--runs', type=int, default=50, help='runs to average (50)')
+    parser.add_argument('--runs', type=whole(1), default=50, help='runs to average (50)')
     parser.add_argument('--top', type=int, default=30, help='layers to print (30; 0 for all)')
     parser.add_argument('--json', metavar='FILE', help='write all times')
     parser.add_argument('--chart', metavar='PNG', help='draw the slowest layers')
@@ -104,7 +106,7 @@ def _add_verify(commands: argparse._SubParsersAction) -> None:
     _add_engine(parser)
     parser.add_argument('--onnx', help='the model; default: the one it was built from')
     parser.add_argument('--images', default='scene', help='a folder, a bag, or scene')
-    parser.add_argument('--count', type=int, default=8, help='how many images (8)')
+    parser.add_argument('--count', type=whole(1), default=8, help='how many images (8)')
     parser.add_argument('--reference', metavar='NPZ',
                         help='results of "yolojet engine reference"')
     parser.set_defaults(run=_verify)
@@ -116,7 +118,7 @@ def _add_reference(commands: argparse._SubParsersAction) -> None:
     parser.add_argument('--onnx', required=True, help='the model')
     parser.add_argument('--out', required=True, help='.npz file to write')
     parser.add_argument('--images', default='scene', help='a folder, a bag, or scene')
-    parser.add_argument('--count', type=int, default=8, help='how many images (8)')
+    parser.add_argument('--count', type=whole(1), default=8, help='how many images (8)')
     parser.set_defaults(run=_reference)
 
 

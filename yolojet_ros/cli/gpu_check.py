@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from yolojet_ros.cli.numbers import whole
+
 DESCRIPTION = """\
 Build FP32, FP16 and INT8 engines of the demo model, compare each with ONNX Runtime,
 compare every kernel with its NumPy twin, look for leaks, and print how fast it all is.
@@ -31,11 +33,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         metavar='NAME', help='use only these trt.TacticSource (repeatable)')
     parser.add_argument('--reference', metavar='NPZ',
                         help='results of "yolojet engine reference", without ONNX Runtime')
-    parser.add_argument('--frames', type=int, default=1000, help='frames to time (1000)')
-    parser.add_argument('--leak-frames', type=int, default=2000,
+    parser.add_argument('--frames', type=whole(1), default=1000, help='frames to time (1000)')
+    parser.add_argument('--leak-frames', type=whole(1), default=2000,
                         help='frames to watch the memory over (2000)')
-    parser.add_argument('--images', type=int, default=400, help='stills for mAP (400)')
-    parser.add_argument('--calibration-images', type=int, default=500,
+    parser.add_argument('--images', type=whole(1), default=400, help='stills for mAP (400)')
+    parser.add_argument('--calibration-images', type=whole(1), default=500,
                         help='stills to calibrate INT8 with (500)')
     parser.add_argument('--device', type=int, default=0, help='index of the GPU')
     parser.add_argument('--json', metavar='FILE', help='write the table and all details')

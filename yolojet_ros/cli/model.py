@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Tuple
 
+from yolojet_ros.cli.numbers import whole
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.files import refuse_same
 
 # Modules that need PyTorch or ONNX are imported by the commands that use them.
 
@@ -180,6 +182,7 @@ def _add_export(commands) -> None:
 
 
 def _export(args: argparse.Namespace) -> int:
+    refuse_same(args.weights, args.output)
     require_torch()
     from yolojet_ros.model import checkpoint, export
     from yolojet_ros.model.nms_graph import NmsSettings
@@ -211,12 +214,13 @@ def _add_prune(commands) -> None:
     goal.add_argument('--parameters', type=int, help='parameters that remain')
     parser.add_argument('--criterion', choices=('bn', 'l1'), default='bn',
                         help='importance: batch-norm scale or kernel weights (default bn)')
-    parser.add_argument('--images', type=int, default=200,
+    parser.add_argument('--images', type=whole(0), default=200,
                         help='held-out stills to measure before and after on; 0 for none')
     parser.set_defaults(run=_prune)
 
 
 def _prune(args: argparse.Namespace) -> int:
+    refuse_same(args.weights, args.output)
     require_torch()
     import dataclasses
 
@@ -240,7 +244,7 @@ def _add_quantize(commands) -> None:
     parser.add_argument('output', type=Path, help='.onnx file to write')
     parser.add_argument('--data', default='scene',
                         help='calibration images: a folder, a bag, or scene (default)')
-    parser.add_argument('--images', type=int, default=128, help='how many (default 128)')
+    parser.add_argument('--images', type=whole(1), default=128, help='how many (default 128)')
     parser.add_argument('--method', default='percentile',
                         help='minmax, entropy or percentile (default)')
     parser.add_argument('--keep-float', action='append', default=[], metavar='LAYER',
@@ -262,6 +266,8 @@ def _quantize(args: argparse.Namespace) -> int:
     from yolojet_ros.model.calibration_images import network_inputs
     from yolojet_ros.model.sensitivity import layer_costs
 
+    if not args.sensitivity:
+        refuse_same(args.model, args.output)
     if args.dynamic:
         for option in ('fp16', 'sensitivity', 'float_layers', 'keep_float'):
             if getattr(args, option):
@@ -308,6 +314,7 @@ def _add_fp16(commands) -> None:
 
 
 def _fp16(args: argparse.Namespace) -> int:
+    refuse_same(args.model, args.output)
     from yolojet_ros.model import fp16, onnx_file
 
     model = onnx_file.load(args.model)
@@ -338,7 +345,7 @@ def _add_evaluate(commands) -> None:
                         help='points of mAP50-95 (x100) that may be lost (default 1.0)')
     parser.add_argument('--data', nargs='+', default=['scene'], metavar='DATA',
                         help='scene (default), or COCO_JSON IMAGE_FOLDER')
-    parser.add_argument('--images', type=int, default=500,
+    parser.add_argument('--images', type=whole(1), default=500,
                         help='stills of the scene (default 500)')
     parser.add_argument('--classes', nargs='+', default=[], metavar='NAME',
                         help='measure these alone (default: all that are labelled; every '
@@ -346,7 +353,7 @@ def _add_evaluate(commands) -> None:
     parser.add_argument('--labels', choices=('single', 'multi'), default='single',
                         help='an anchor point counts with its best class, as in the node '
                              '(default), or with every class, as published mAP figures are made')
-    parser.add_argument('--threads', type=int, default=0, help='CPU threads (default: all)')
+    parser.add_argument('--threads', type=whole(0, 256), default=0, help='CPU threads (default: all)')
     parser.set_defaults(run=_evaluate)
 
 

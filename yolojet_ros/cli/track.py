@@ -31,6 +31,7 @@ for example:
 
 _SIZE = (640, 384)
 _LEAST_VISIBILITY = 0.15  # truth that is hidden further is not asked for
+_MOST_SCENES, _MOST_SECONDS = 10_000, 86_400.0
 _FORGET_SECONDS = 2.0  # an object unseen for longer counts as another one
 
 
@@ -68,6 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Print a table of scores and return 0."""
     from yolojet_ros.tracking import create_tracker
     from yolojet_ros.tracking.evaluation import Evaluator, plot_ids, table, track
+    if arguments.plot and not arguments.plot.name:
+        raise UserError(f'--plot {arguments.plot} names no file; give the path of a .png file')
     settings = _settings(arguments.settings)
     if arguments.plot and not arguments.plot.name:
         raise UserError('--plot is no file name; give one that ends in .png')
@@ -97,9 +100,11 @@ def _settings(pairs: List[str]) -> Dict[str, Any]:
 
 def _sequences(arguments: argparse.Namespace) -> Iterator[Sequence]:
     if arguments.folder is None:
-        if arguments.scenes < 1 or not arguments.seconds > 0:
-            raise UserError(f'--scenes {arguments.scenes} --seconds {arguments.seconds:g} '
-                            'leaves nothing to score; both must be above 0')
+        for name, value, most in (('scenes', arguments.scenes, _MOST_SCENES),
+                                  ('seconds', arguments.seconds, _MOST_SECONDS)):
+            if not 0 < value <= most:
+                raise UserError(f'--{name} is {value}; it must be above 0, at most {most:g}, or '
+                                'there is nothing to score')
         for seed in range(1, arguments.scenes + 1):
             yield _scene(seed, arguments)
         return
@@ -125,7 +130,11 @@ def _scene(seed: int, arguments: argparse.Namespace) -> Sequence:
     motion = CameraMotion('off' if truth_warp else arguments.camera_motion)
     identity = _Identities()
     frames = []
-    for _ in range(round(arguments.seconds * arguments.rate)):
+    count = round(arguments.seconds * arguments.rate)
+    if count < 1:
+        raise UserError(f'{arguments.seconds:g} s at {arguments.rate:g} frames per second hold '
+                        'no frame; raise --seconds or --rate')
+    for _ in range(count):
         frame = scene.read()
         there = frame.visibility >= _LEAST_VISIBILITY
         boxes, scores, classes = detector.detect(
