@@ -23,7 +23,7 @@ def _yolojet(*arguments, seconds=120):
 @pytest.fixture(scope='module')
 def demo(tmp_path_factory):
     """Return (finished process, folder) of a demo run in a folder with an awkward name."""
-    out = tmp_path_factory.mktemp('demo') / 'my résults'
+    out = tmp_path_factory.mktemp('demo') / "a friend's \"résults\""
     return _yolojet('demo', '--seconds', 4, '--out', out), out
 
 

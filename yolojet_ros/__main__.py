@@ -1,7 +1,5 @@
 """Run the command line: `python -m yolojet_ros`."""
 
-import sys
+from yolojet_ros.nodes.start import start
 
-from yolojet_ros.cli.main import main
-
-sys.exit(main())
+start('cli.main', interrupted=130)

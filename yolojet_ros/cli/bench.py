@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 import platform
 import tempfile
@@ -74,8 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _model(arguments: argparse.Namespace) -> Path:
+    from yolojet_ros.core.files import real_path
     from yolojet_ros.inference.demo_model import demo_model
-    model = (arguments.model or demo_model()).resolve()
+    model = real_path(arguments.model or demo_model())
     if not model.is_file():
         raise UserError(f'no model file at {model}; give the path of a YOLOv8 .onnx file')
     return model
@@ -210,7 +210,7 @@ def _bench_node(arguments: argparse.Namespace) -> int:
         camera = {'source': _record_film(folder / 'film.mp4'), 'rate': 30.0}
         for count in (10, 50):
             summary = run_chain(
-                folder, f'/yolojet_bench_{count}', seconds,
+                folder, f'bench_{count}', seconds,
                 # Nothing is filtered, so exactly the best `count` are published. A tracker
                 # would be fed hundreds of such boxes, and load the machine with them.
                 detector={'model': model, 'score_threshold': 0.0, 'iou_threshold': 1.0,
@@ -249,10 +249,10 @@ def _record_film(path: Path) -> Path:
 def _bench_echo(folder: Path, seconds: float, camera: Dict[str, Any]) -> Dict[str, Any]:
     from yolojet_ros.cli.processes import nodes
 
-    with nodes(folder, '/yolojet_bench_echo') as running:
+    with nodes(folder, 'bench_echo') as running:
         running.start('echo', {'out': folder / 'echo.json'})
         filming = running.start(
             'camera', {'duration': float(seconds), 'wait_for_subscribers': 1, **camera})
         filming.wait(seconds + 60)
         running.check('camera', filming)
-    return json.loads((folder / 'echo.json').read_text())
+    return running.result('echo', folder / 'echo.json')

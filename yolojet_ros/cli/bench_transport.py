@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 import subprocess
 import tempfile
@@ -11,8 +10,6 @@ from typing import Dict, List, NamedTuple
 from yolojet_ros.cli import plain_camera
 from yolojet_ros.cli.processes import nodes
 from yolojet_ros.core.errors import UserError
-
-_NAMESPACE = '/yolojet_bench_transport'
 
 
 class Case(NamedTuple):
@@ -62,7 +59,7 @@ def measure(folder: Path, case: Case, count: int) -> List[Dict]:
 
     :raises UserError: if a process fails.
     """
-    with nodes(folder, _NAMESPACE) as running:
+    with nodes(folder, 'bench_transport') as running:
         listeners = [
             running.start('echo', {'out': folder / f'echo_{index}.json'}, number=index)
             for index in range(case.listeners)]
@@ -76,14 +73,14 @@ def measure(folder: Path, case: Case, count: int) -> List[Dict]:
         else:
             driver = subprocess.run(
                 plain_camera.command(case.width, case.height, case.rate, count, case.qos,
-                                     case.listeners, _NAMESPACE),
+                                     case.listeners, running.namespace),
                 env=plain_camera.plain_environment(), stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE, text=True)
             if driver.returncode:
                 raise UserError(f'the camera ended: {driver.stderr.strip()[-300:]}')
         for listener in listeners:
             running.check('echo', listener)
-    return [json.loads((folder / f'echo_{index}.json').read_text())
+    return [running.result('echo', folder / f'echo_{index}.json')
             for index in range(case.listeners)]
 
 

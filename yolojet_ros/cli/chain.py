@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 import time
 from typing import Any, Dict
 
 from yolojet_ros.cli.processes import nodes, Nodes
-from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.errors import RunFailed, UserError
 
 _START_SECONDS = 30
 _MOST_SECONDS = 1e6  # what the monitor takes
@@ -16,26 +15,27 @@ _RESULTS = ('summary.json', 'annotated.png', 'annotated.mp4')
 
 
 def run_chain(
-    out: Path, namespace: str, seconds: float, detector: Dict[str, Any], camera: Dict[str, Any],
+    out: Path, purpose: str, seconds: float, detector: Dict[str, Any], camera: Dict[str, Any],
     draw: bool = True,
 ) -> Dict[str, Any]:
     """
     Run the chain and return the monitor's summary.
 
     :param out: folder for results and logs; exists
-    :param namespace: of all nodes, such as '/yolojet_demo'
+    :param purpose: what the namespace of this run begins with
     :param seconds: how long the camera publishes
     :param detector: parameters of the detector node
     :param camera: parameters of the camera node
     :param draw: leave annotated.png and annotated.mp4
     :raises UserError: if a node fails, with its last words.
+    :raises RunFailed: if a node is ended by somebody else.
     """
     if not 0 < seconds <= _MOST_SECONDS:
         raise UserError(f'the duration is {seconds:g} s; give more than 0, at most '
                         f'{_MOST_SECONDS:g}')
     for name in _RESULTS:
         (out / name).unlink(missing_ok=True)
-    with nodes(out, namespace) as running:
+    with nodes(out, purpose) as running:
         detecting = running.start('detector', {'autostart': True, **detector})
         monitor = running.start(
             'monitor', {'out': out, 'seconds': float(seconds), 'draw': draw}, show=True)
@@ -52,7 +52,7 @@ def run_chain(
             running.check('detector', detecting)
             time.sleep(0.1)
         running.check('monitor', monitor)
-    return json.loads((out / 'summary.json').read_text())
+        return running.result('monitor', out / 'summary.json')
 
 
 def _wait_for(running: Nodes, name: str, process: Any, words: str) -> None:
@@ -67,6 +67,8 @@ def _wait_for(running: Nodes, name: str, process: Any, words: str) -> None:
         if errors:
             raise UserError(errors[0].split('cannot configure: ', 1)[1])
         running.check(name, process)
+        if process.poll() == 0:
+            raise RunFailed(f'the {name} node was ended before it was ready; see {log}')
         if time.monotonic() > end:
             raise UserError(f'the {name} was not ready after {_START_SECONDS} s; see {log}')
         time.sleep(0.05)

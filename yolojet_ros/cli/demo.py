@@ -8,12 +8,11 @@ from typing import Any, Dict
 
 from yolojet_ros.core.errors import UserError
 
-_NAMESPACE = '/yolojet_demo'
 _SYNTHETIC = {'width': 1280, 'height': 720, 'rate': 30.0}
 
 DESCRIPTION = """\
 Run the whole chain on this machine: a camera node, the detector node and a monitor
-node, as processes of their own that talk over DDS (namespace /yolojet_demo).
+node, as processes of their own that talk over DDS, in a namespace of their own.
 
 Leaves summary.json, annotated.png, annotated.mp4 and the nodes' logs in the folder
 given by --out. The exit code is 0 if detections with track ids were received.
@@ -42,20 +41,21 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo and return the exit code."""
     from yolojet_ros.cli.chain import run_chain
+    from yolojet_ros.core.files import real_path
     from yolojet_ros.inference.demo_model import demo_model
 
-    model = (arguments.model or demo_model()).resolve()
-    out = arguments.out.resolve()
+    model = real_path(arguments.model or demo_model())
+    out = real_path(arguments.out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f'cannot write to {out}: {error.strerror}; choose another --out') from None
     source = arguments.source
     if source != 'synthetic' and not source.isdigit() and '://' not in source:
-        source = str(Path(source).resolve())
+        source = str(real_path(source))
     print(f'{model.name} on {arguments.source}, {arguments.seconds:g} s, results in {out}')
     summary = run_chain(
-        out, _NAMESPACE, arguments.seconds,
+        out, 'demo', arguments.seconds,
         detector={'model': model, 'backend': arguments.backend},
         camera={'source': source, **(_SYNTHETIC if source == 'synthetic' else {})})
     return _report(out, summary)

@@ -9,7 +9,8 @@ import sys
 from typing import List, Optional
 
 from yolojet_ros import __version__
-from yolojet_ros.core.errors import UserError
+from yolojet_ros.cli.interrupts import Interrupts
+from yolojet_ros.core.errors import RunFailed, UserError
 from yolojet_ros.core.text import one_line
 
 # Each is a module beside this one with add_parser(subparsers), which sets `run`
@@ -38,6 +39,7 @@ as a ROS 2 package:
   ros2 launch yolojet_ros detect.launch.py image_topic:=/camera/image_raw
 
 exit codes: 0 success, 1 the run did not reach its aim, 2 wrong input, 130 interrupted
+(143 by SIGTERM, 129 by SIGHUP)
 """
 
 
@@ -61,6 +63,19 @@ def main(args: Optional[List[str]] = None) -> int:
 
     :param args: the arguments; None takes those of the process.
     """
+    with Interrupts() as interrupts:
+        try:
+            code = _run(args)
+        except (Exception, KeyboardInterrupt) as error:
+            # Libraries in C make errors of their own of an interrupt.
+            code = _failure(error) if not interrupts.number else 0
+        if interrupts.number:
+            _give_up_output()
+            return 128 + interrupts.number
+        return code
+
+
+def _run(args: Optional[List[str]]) -> int:
     # A file name need not be UTF-8, and is printed all the same.
     if hasattr(sys.stdout, 'reconfigure'):
         sys.stdout.reconfigure(errors='backslashreplace')
@@ -70,21 +85,25 @@ def main(args: Optional[List[str]] = None) -> int:
         arguments.rest = rest
     elif rest:
         parser.error(f'unrecognized arguments: {" ".join(rest)}')
-    try:
-        code = arguments.run(arguments)
-        sys.stdout.flush()
-        return code
-    except UserError as error:
+    code = arguments.run(arguments)
+    sys.stdout.flush()
+    return code
+
+
+def _failure(error: BaseException) -> int:
+    """Say what went wrong and return the exit code; what nobody expected is raised again."""
+    if isinstance(error, UserError):
         print(f'yolojet: {one_line(str(error), _LONGEST)}', file=sys.stderr)
-        return 2
-    except OSError as error:
+        return 1 if isinstance(error, RunFailed) else 2
+    if isinstance(error, OSError):
         _give_up_output()
         if isinstance(error, BrokenPipeError):  # whoever read the output has enough
             return 1
         print(f'yolojet: {_sentence(error)}', file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    if isinstance(error, KeyboardInterrupt):
         return 130
+    raise error
 
 
 def _give_up_output() -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+import ctypes
+import json
 import os
 from pathlib import Path
 import signal
 import subprocess
 import sys
-from typing import Any, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List
+import uuid
 
-from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.errors import RunFailed, UserError
 
 _STOP_SECONDS = 10
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Nodes:
@@ -20,7 +24,8 @@ class Nodes:
 
     def __init__(self, folder: Path, namespace: str) -> None:
         self._folder = folder
-        self._namespace = namespace
+        self.namespace = namespace
+        self._follow = _follower()
         self._running: List[subprocess.Popen] = []
 
     def start(
@@ -32,7 +37,7 @@ class Nodes:
         :param show: let what it prints (but does not log) appear on the terminal
         :param number: of several of one kind, from 0
         """
-        arguments = ['--ros-args', '-r', f'__ns:={self._namespace}']
+        arguments = ['--ros-args', '-r', f'__ns:={self.namespace}']
         for key, value in parameters.items():
             arguments += ['-p', f'{key}:={_as_yaml(value)}']
         if number:
@@ -40,7 +45,10 @@ class Nodes:
         command = [sys.executable, '-m', f'yolojet_ros.nodes.{name}_node', *arguments]
         with self.log(name).open('a' if number else 'w') as stream:
             process = subprocess.Popen(
-                command, stdout=None if show else stream, stderr=stream)
+                command, stdout=None if show else stream, stderr=stream,
+                # What the terminal sends to all its processes (Ctrl-C, its end) reaches the
+                # command alone, which stops its nodes in order.
+                start_new_session=True, preexec_fn=self._follow)
         self._running.append(process)
         return process
 
@@ -49,16 +57,35 @@ class Nodes:
         return self._folder / f'{name}.log'
 
     def check(self, name: str, process: subprocess.Popen) -> None:
-        """:raises UserError: if the process has failed, with its last words; on a full disk."""
+        """
+        Look whether a process is well.
+
+        :raises UserError: if it has failed, with its last words; on a full disk.
+        :raises RunFailed: if a signal has ended it.
+        """
         disk = os.statvfs(self._folder)
         if disk.f_blocks and not disk.f_bfree:  # what is waited for in a log will not come
             raise UserError(f'cannot write to {self._folder}: the disk is full; make room, '
                             'or choose another folder')
+        if (process.poll() or 0) < 0:
+            raise RunFailed(f'the {name} node was ended by signal {-process.returncode}')
         if process.poll():
             lines = self.log(name).read_text(errors='replace').strip().splitlines()
             raise UserError(
                 f'the {name} node ended with exit code {process.returncode}; '
                 f'its last words in {self.log(name)}: {lines[-1] if lines else "none"}')
+
+    def result(self, name: str, path: Path) -> Dict[str, Any]:
+        """
+        Return the JSON that a node leaves at its end.
+
+        :raises RunFailed: if it left none, because it was ended before.
+        """
+        try:
+            return json.loads(path.read_text())
+        except FileNotFoundError:
+            raise RunFailed(f'the {name} node was ended before it had summed up; '
+                            f'its log is {self.log(name)}') from None
 
     def stop(self) -> None:
         """Interrupt all that still run, and wait for their end."""
@@ -74,9 +101,14 @@ class Nodes:
 
 
 @contextmanager
-def nodes(folder: Path, namespace: str) -> Iterator[Nodes]:
-    """Yield a starter of node processes; all are stopped at the end, come what may."""
-    running = Nodes(folder, namespace)
+def nodes(folder: Path, purpose: str) -> Iterator[Nodes]:
+    """
+    Yield a starter of node processes; all are stopped at the end, come what may.
+
+    :param purpose: what their namespace begins with; it is of this run alone, so that
+        several on one domain do not mix
+    """
+    running = Nodes(folder, f'/yolojet_{purpose}_{uuid.uuid4().hex[:8]}')
     try:
         yield running
     finally:
@@ -84,6 +116,17 @@ def nodes(folder: Path, namespace: str) -> Iterator[Nodes]:
 
 
 def _as_yaml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"'{value}'" if isinstance(value, (str, Path)) else str(value)
+    """Return JSON, which is YAML; a text is escaped but for letters, which YAML takes as such."""
+    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
+
+
+def _follower() -> Callable[[], None]:
+    """Return what a new process does first: be interrupted where this one ends, however."""
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def follow() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # jobs in the background inherit it ignored
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGINT))
+        if os.getppid() != parent:
+            os._exit(1)
+    return follow

@@ -1,4 +1,4 @@
-"""Start a node's executable: an interrupt while it still imports ends it without a traceback."""
+"""Start an executable: an interrupt while it still imports ends it without a traceback."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import sys
 
 def start(module: str, interrupted: int = 0) -> None:
     """
-    Import a module of this package, run its `main` and exit with what it returns.
+    Import a module of yolojet_ros, such as 'nodes.camera_node', run its `main` and exit with what it returns.
 
-    :param interrupted: exit code after a SIGINT before the node can take it
+    :param interrupted: exit code after a SIGINT before `main` can take it
     """
     # A background job of a script is started with SIGINT ignored; so be it.
     heeded = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
@@ -20,7 +20,7 @@ def start(module: str, interrupted: int = 0) -> None:
         # Libraries in C turn a KeyboardInterrupt into an error of theirs; nothing is there to
         # clean up yet.
         signal.signal(signal.SIGINT, lambda number, frame: os._exit(interrupted))
-    main = importlib.import_module(f'{__package__}.{module}').main
+    main = importlib.import_module(f'yolojet_ros.{module}').main
     try:
         if heeded:
             signal.signal(signal.SIGINT, signal.default_int_handler)
