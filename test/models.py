@@ -29,7 +29,7 @@ def raw_output(boxes, scores, size, classes=len(NAMES)):
 
 def write_model(
         path, output, size=(320, 192), names=NAMES, metadata=None, batch=1, fragile=False,
-        poisoned=False, dynamic=False, declared=None, more=(), slow=0):
+        poisoned=False, dynamic=False, declared=None, more=(), slow=0, endless=False):
     """
     Write an ONNX file that always answers `output`, whatever it sees.
 
@@ -38,6 +38,7 @@ def write_model(
     :param declared: shape of the output that the file declares; None for the true one
     :param more: further outputs
     :param fragile: let the network fail while it runs on an image with white pixels
+    :param endless: never answer
     :param slow: products of two 1024x1024 matrices to compute on the way, 10 ms or more each
     """
     zero = numpy_helper.from_array(np.zeros((), np.float32), 'zero')
@@ -59,10 +60,15 @@ def write_model(
             helper.make_node('Sub', ['white', 'one'], ['other']),
             helper.make_node('Div', ['zero', 'other'], ['nothing']),
         ]
+    if endless:
+        nodes[1:2] = [
+            helper.make_node('Mul', ['brightest', 'zero'], ['begin']),
+            helper.make_node('Loop', ['', 'yes', 'begin'], ['nothing'], body=_same_for_ever())]
     outputs = [('output0', declared or output.shape)]
     one, first = np.ones((), np.float32), np.zeros(1, np.int64)
     constants = [zero, constant, numpy_helper.from_array(one, 'one'),
-                 numpy_helper.from_array(first, 'first')]
+                 numpy_helper.from_array(first, 'first'),
+                 numpy_helper.from_array(np.array(True), 'yes')]
     if slow:
         ones = np.ones((1024, 1024), np.float32) / 1024
         constants.append(numpy_helper.from_array(ones, 'product0'))
@@ -89,3 +95,16 @@ def write_model(
     helper.set_model_props(model, {key: text for key, text in keys.items() if text is not None})
     onnx.save(model, str(path))
     return path
+
+
+def _same_for_ever():
+    """Return the body of a loop that goes on as long as its condition, and keeps a number."""
+    def info(name, kind):
+        return helper.make_tensor_value_info(name, kind, [])
+
+    return helper.make_graph(
+        [helper.make_node('And', ['go_on', 'go_on'], ['again']),
+         helper.make_node('Add', ['before', 'zero'], ['after'])], 'body',
+        [info('turn', TensorProto.INT64), info('go_on', TensorProto.BOOL),
+         info('before', TensorProto.FLOAT)],
+        [info('again', TensorProto.BOOL), info('after', TensorProto.FLOAT)])

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.core.files import atomic_path
+from yolojet_ros.core.files import atomic_path, home_path
 
 
 def _write(path, text='new'):
@@ -41,3 +41,9 @@ def test_what_is_no_file_is_never_replaced(tmp_path):
         with pytest.raises(UserError, match='is no file; name a file'):
             _write(path)
     assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_home_that_nobody_has_is_said_in_one_sentence():
+    with pytest.raises(UserError, match='"~nobody_of_this_name/x.onnx" begins with ~'):
+        home_path('~nobody_of_this_name/x.onnx')
+    assert home_path('~/x') == type(home_path('x'))(os.path.expanduser('~/x'))

@@ -255,7 +255,7 @@ def _wanted(box, scores, params):
     ({'max_detections': 0}, 'max_detections is 0'),
     ({'max_detections': 301}, '300'), ({'agnostic_nms': 1}, 'true or false'),
     ({'min_box_size': float('inf')}, 'min_box_size'),
-    ({'class_thresholds': (('crate', 2.0),)}, 'class_thresholds crate is 2.0'),
+    ({'class_thresholds': (('crate', 2.0),)}, 'class_thresholds "crate" is 2.0'),
     ({'roi': ((0.0, 0.0), (1.0, 1.0))}, '2 corners'),
     ({'roi': ((0.0, 0.0), (1.0, 1.0), (0.0, 1.1))}, 'roi is 1.1')])
 def test_bad_wishes_are_refused(wishes, words):

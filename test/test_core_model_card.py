@@ -137,3 +137,10 @@ def test_a_foreign_model_is_named_in_one_sentence(arguments, words):
     with pytest.raises(UserError, match=words) as error:
         _card(**arguments)
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('names', [r"['a\0', 'b']", r"{0: 'a', 1: '\ud800'}"])
+def test_names_that_no_message_can_carry_are_refused(names):
+    with pytest.raises(UserError, match='no ROS message can carry') as error:
+        _card({'names': names})
+    assert str(error.value).isprintable()

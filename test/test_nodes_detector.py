@@ -257,7 +257,7 @@ def _gray(**fields):
     ('step', dict(step=10)), ('step', dict(step=0)), ('empty', dict(width=0)),
     ('empty', dict(height=0, data=[])), ('encoding', dict(encoding='fantasy8')),
     ('encoding', dict(encoding='')), ('size', dict(width=2**32 - 1, height=2**32 - 1)),
-    ('size', dict(encoding='nv12', height=47))])
+    ('size', dict(encoding='nv12', height=47)), ('frame_id', dict(frame_id='x' * 1025))])
 def test_a_damaged_image_is_counted_and_harms_nothing(running, peer, cause, fields):
     process, _ = running
     before = peer.status()[1].get(f'dropped_{cause}', '0')

@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed')
 
+from models import raw_output, write_model  # noqa: E402
 from ros_peers import DOMAIN, ROOT, wait_until  # noqa: E402
 
 
@@ -65,3 +66,15 @@ def test_interrupt_while_the_node_comes_up(start, delay):
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_model_that_never_finishes_loading_can_be_left(start, tmp_path, number):
+    model = write_model(tmp_path / 'model.onnx', raw_output([], [], (320, 192)), endless=True)
+    process = start('detector_node', '-p', 'autostart:=true', '-p', f'model:={model}')
+    _wait_for_library(process, 'onnxruntime_pybind11_state')
+    time.sleep(2)
+    process.send_signal(number)
+    assert process.wait(4) == 0
+    log = (tmp_path / 'log').read_text()
+    assert 'autostart' not in log and 'active' not in log and 'terminate' not in log

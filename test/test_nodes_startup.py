@@ -166,3 +166,23 @@ def test_no_parameter_set_ends_in_a_traceback(tmp_path, node):
             builds = node == 'engine_builder_node'
             assert code == 0 or builds and code in (2, 130), (arguments, code, output)
     assert refused > _SETS / 4
+
+
+@pytest.mark.parametrize('shell, environment, words', [
+    ('exec "$@"', {'ROS_DOMAIN_ID': '99999'}, 'ROS_DOMAIN_ID is "99999"; it must be 0 to 232'),
+    ('mount -t tmpfs -o ro tmpfs /tmp && mount -t tmpfs -o ro tmpfs /var/tmp && cd /proc && '
+     'exec "$@"', {
+         'YOLOJET_TRANSPORT_PROFILE': 'udp', 'TMPDIR': '', 'FASTDDS_DEFAULT_PROFILES_FILE': '',
+         'FASTRTPS_DEFAULT_PROFILES_FILE': ''}, 'set TMPDIR to one')])
+def test_a_process_that_cannot_take_part_is_told_why(shell, environment, words):
+    command = ['sh', '-c', shell, '-']
+    if 'mount' in shell:
+        command = ['unshare', '-m', *command]
+        if subprocess.run([*command, 'true'], stderr=subprocess.DEVNULL).returncode:
+            pytest.skip('a mount namespace is refused here')
+    done = subprocess.run(
+        [*command, sys.executable, '-m', 'yolojet_ros.nodes.echo_node'],
+        env={**os.environ, 'ROS_DOMAIN_ID': str(DOMAIN), 'PYTHONPATH': str(ROOT), **environment},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count('\n') == 1 and words in done.stderr

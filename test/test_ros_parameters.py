@@ -9,6 +9,7 @@ from rclpy.node import Node
 import yaml
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.filters import FilterParams
 from yolojet_ros.nodes import detector_parameters
 from yolojet_ros.nodes.detector_parameters import DetectorParameters
 from yolojet_ros.ros.parameters import parse_list
@@ -85,6 +86,14 @@ def test_empty_lists_have_many_faces(value, expected):
 def test_a_wrong_start_value_is_named(make_node, argument, words):
     with pytest.raises(UserError, match=words):
         DetectorParameters.read(make_node('-p', argument))
+
+
+def test_an_unknown_class_is_echoed_harmlessly_and_with_a_few_of_the_others():
+    filters = FilterParams(classes=('x\n\x1b[31m' + 'y' * 100_000,))
+    with pytest.raises(UserError, match='100007 in all.*its classes are c0, c1, ') as error:
+        filters.resolve([f'c{index}' for index in range(10_000)])
+    assert str(error.value).isprintable() and len(str(error.value)) < 500
+    assert '10000 in all' in str(error.value)
 
 
 @pytest.mark.parametrize('value', ['off', "'off'", 'false'])

@@ -298,6 +298,8 @@ def test_holes_are_seen_in_steady_stamps_only():
     assert missing_stamps([s for i, s in enumerate(steady) if i not in (7, 8, 20)]) == 3
     assert missing_stamps(steady[:4]) == 0
     assert missing_stamps([0.0] * 30) == 0
+    paused = steady[:15] + [stamp + 27 for stamp in steady[15:]]
+    assert missing_stamps(paused) == 0
     assert missing_stamps([i + (i * 7919 % 13) / 13 for i in range(30)]) == 0
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from yolojet_ros.core.compressed_images import IMAGE_SUFFIXES, read_image
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.files import home_path
 from yolojet_ros.sim.scene import Scene, SceneFrame
 
 DEFAULT_RATE = 30.0
@@ -226,7 +227,7 @@ def open_source(name: Any, options: SourceOptions = SourceOptions()) -> Source:
         return SceneSource(options)
     if re.fullmatch(r'(/dev/video)?\d+', name) or '://' in name:
         return DeviceSource(name, options)
-    path = Path(name).expanduser()
+    path = home_path(name)
     if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
         return FolderSource(path, options)
     if path.is_file():

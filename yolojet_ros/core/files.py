@@ -11,6 +11,7 @@ import tempfile
 from typing import Iterator, Union
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.text import shown
 
 
 def real_path(path: Union[str, Path]) -> Path:
@@ -40,6 +41,20 @@ def read_text(path: Path, most: int) -> str:
     if len(data) > most:
         raise ValueError(f'more than {most} bytes')
     return data.decode('utf-8')
+
+
+def home_path(path: Union[str, Path]) -> Path:
+    """
+    Return a path with `~` or `~USER` at its beginning replaced by that home.
+
+    :raises UserError: if there is no such user, or no home.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(
+            f'{shown(str(path))} begins with ~, and no such home is known here; '
+            'write the path in full') from None
 
 
 # Full disk, full quota, limit of the file size, broken disk.

@@ -11,6 +11,7 @@ from yolojet_ros.core import boxes as boxes_
 from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.knobs import check_knobs, knob
+from yolojet_ros.core.text import listed, shown
 
 MAX_BOXES = 300
 MAX_ROI_POINTS = 32
@@ -50,7 +51,7 @@ class FilterParams:
     def __post_init__(self) -> None:
         check_knobs(self)
         for name, value in self.class_thresholds:
-            _check_unit(f'class_thresholds {name}', value)
+            _check_unit(f'class_thresholds {shown(name)}', value)
         if self.roi and not 3 <= len(self.roi) <= MAX_ROI_POINTS:
             raise UserError(
                 f'roi has {len(self.roi)} corners; a polygon has 3 to {MAX_ROI_POINTS}, '
@@ -137,6 +138,6 @@ def _indices(names: Sequence[str], name: str, parameter: str) -> np.ndarray:
     found = np.flatnonzero([name == other for other in names])
     if not len(found):
         raise UserError(
-            f'{parameter} names "{name}", which this model does not know; its classes are '
-            + ', '.join(names))
+            f'{parameter} names {shown(name)}, which this model does not know; its classes are '
+            + listed(names))
     return found

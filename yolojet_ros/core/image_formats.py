@@ -17,7 +17,7 @@ class ImageError(ValueError):
     """
     An image that cannot be used; `cause` groups errors for counters and logs.
 
-    cause: 'empty', 'size', 'step', 'data', 'encoding' or 'decode'
+    cause: 'empty', 'size', 'step', 'data', 'encoding', 'frame_id' or 'decode'
     message: of one line; what a stranger sent is quoted and bounded in it
     """
 

@@ -7,6 +7,7 @@ import math
 from typing import Any, Optional
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.text import shown
 
 
 def knob(
@@ -36,9 +37,9 @@ def check_knobs(params: Any) -> None:
             value = float(value)
             object.__setattr__(params, item.name, value)
         if wanted is bool and type(value) is not bool:
-            raise UserError(f'{item.name} is {value!r}; set true or false')
+            raise UserError(f'{item.name} is {shown(value)}; set true or false')
         if wanted in (int, float):
             low, high = item.metadata['minimum'], item.metadata['maximum']
             if type(value) is not wanted or not math.isfinite(value) or not low <= value <= high:
                 raise UserError(
-                    f'{item.name} is {value!r}; set a {wanted.__name__} from {low} to {high}')
+                    f'{item.name} is {shown(value)}; set a {wanted.__name__} from {low} to {high}')

@@ -220,12 +220,21 @@ def _names(source: str, text) -> Tuple[str, ...]:
             f'the class names in the metadata of {source} cannot be read ({shown(text)}: '
             f'{one_line(str(error), 100)}); '
             'they must be a dict {0: "name", ...} or a list') from None
+    odd = next((name for name in names if not _can_be_sent(name)), None)
+    if odd is not None:
+        raise UserError(
+            f'the metadata of {source} names a class {shown(odd)}, which holds a character that '
+            'no ROS message can carry (NUL, or half a surrogate pair); export it without')
     longest = max(map(len, names), default=0)
     if len(names) > MAX_CLASSES or longest > MAX_NAME_LENGTH:
         raise UserError(
             f'the metadata of {source} names {len(names)} classes, the longest in {longest} '
             f'characters; {most}')
     return names
+
+
+def _can_be_sent(name: str) -> bool:
+    return '\0' not in name and not any('\ud800' <= char <= '\udfff' for char in name)
 
 
 def _layout(source: str, shape: Sequence, size: Tuple[int, int], known: int):

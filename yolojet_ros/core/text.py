@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Sequence
 
 _LIMIT = 60  # characters
 
@@ -24,6 +24,12 @@ def shown(value: Any, limit: int = _LIMIT) -> str:
     if cut is not value and len(cut) < len(value):
         text += f'... ({len(value)} in all)'
     return text
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """Return the first `most` names with commas, each bounded, and how many there are."""
+    text = ', '.join(one_line(name, _LIMIT) for name in names[:most])
+    return text if len(names) <= most else f'{text}, ... ({len(names)} in all)'
 
 
 def one_line(text: str, limit: int = 1000) -> str:

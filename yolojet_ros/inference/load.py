@@ -8,6 +8,7 @@ from typing import Sequence, Union
 
 from yolojet_ros.core.engine_card import EngineCard, sha256
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.files import home_path
 from yolojet_ros.inference.backend import Backend
 from yolojet_ros.inference.check import checked
 
@@ -35,7 +36,7 @@ def load_backend(
     :param threads, spinning: of ONNX Runtime, 0 threads for one a core; with TensorRT 0 and False
     :raises UserError: if the file cannot be used, with what to do about it.
     """
-    path = Path(model).expanduser()
+    path = home_path(model)
     _check(path, backend)
 
     def load_engine(engine: Path, warning: str) -> Backend:

@@ -30,12 +30,12 @@ from yolojet_ros.inference.demo_model import demo_model
 from yolojet_ros.inference.load import load_backend
 from yolojet_ros.nodes import detector_parameters
 from yolojet_ros.nodes.detector_parameters import DetectorParameters, FIXED
-from yolojet_ros.nodes.frame_worker import FrameWorker
+from yolojet_ros.nodes.frame_worker import end_loads, FrameWorker
 from yolojet_ros.pipeline import Frame, Pipeline
 from yolojet_ros.ros import messages, parameters
 from yolojet_ros.ros.bond import ManagerBond
 from yolojet_ros.ros.cdr import DetectionsWriter
-from yolojet_ros.ros.images import fill_image, view_of_compressed, view_of_image
+from yolojet_ros.ros.images import check_frame_id, fill_image, view_of_compressed, view_of_image
 from yolojet_ros.ros.lifecycle import transition
 from yolojet_ros.ros.spin import run_node, until_shutdown
 from yolojet_ros.ros.statistics import DEACTIVATED, FAILED, Statistics, SUPERSEDED
@@ -191,7 +191,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
                 raise
 
         self._worker = FrameWorker(load, self._submit, self._publish, self._on_failure)
-        self._pipeline = self._worker.wait_loaded()
+        self._pipeline = self._worker.wait_loaded(self.context.ok)
         card = self._pipeline.backend.card
         self._writer = DetectionsWriter(card.names)
         messages.check_writer(self._writer, _SAMPLE, card.names)
@@ -295,6 +295,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         message = job.message
         job.started = time.perf_counter()
         try:
+            check_frame_id(message.header.frame_id)
             if isinstance(message, CompressedImage):
                 job.view = view_of_compressed(message, self._used.max_image_pixels)
             else:
@@ -468,7 +469,9 @@ _SAMPLE = Detections(
 
 def main(args: Optional[List[str]] = None) -> int:
     """Run the detector until it is interrupted; return the exit code."""
-    return run_node(DetectorNode, args, DetectorNode.autostart)
+    code = run_node(DetectorNode, args, DetectorNode.autostart)
+    end_loads(code)
+    return code
 
 
 if __name__ == '__main__':

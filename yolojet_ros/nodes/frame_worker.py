@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+import os
+import sys
 import threading
 from typing import Any, Callable, Deque, Iterable, Optional
 
+from yolojet_ros.core.errors import UserError
 from yolojet_ros.pipeline import Frame, Pipeline
+
+_ASK_SECONDS = 0.1  # between two questions whether to go on waiting
+_ABANDON_SECONDS = 1.0  # that a load which nobody waits for may still take
+_THREAD = 'frame_worker'
+
+
+def end_loads(code: int) -> None:
+    """End the process at once, if the load of a worker that was stopped still goes on."""
+    if any(thread.name == _THREAD for thread in threading.enumerate()):
+        # At a regular end C++ libraries abort where their threads still run.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 class FrameWorker:
@@ -40,11 +56,19 @@ class FrameWorker:
         self._busy = False  # an item is in work, or a frame in flight
         self._loaded: Future = Future()
         self._thread = threading.Thread(
-            target=self._main, args=(load,), name='frame_worker', daemon=True)
+            target=self._main, args=(load,), name=_THREAD, daemon=True)
         self._thread.start()
 
-    def wait_loaded(self) -> Pipeline:
-        """Return the pipeline once it is loaded; raise what loading raised."""
+    def wait_loaded(self, wanted: Callable[[], bool] = lambda: True) -> Pipeline:
+        """
+        Return the pipeline once it is loaded; raise what loading raised.
+
+        :param wanted: asked meanwhile whether the process is to go on
+        :raises UserError: if it is not.
+        """
+        while not wait([self._loaded], _ASK_SECONDS).done:
+            if not wanted():
+                raise UserError('the process was told to end while the model was loading')
         return self._loaded.result()
 
     def offer(self, item: Any) -> Optional[Any]:
@@ -78,11 +102,16 @@ class FrameWorker:
                 lambda: self._failed or not (self._busy or self._newest is not None), seconds)
 
     def stop(self) -> None:
-        """Close the pipeline's backend and end the thread."""
+        """
+        Close the pipeline's backend and end the thread.
+
+        A load that does not end is left to the end of the process: nothing can stop it.
+        """
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
-        self._thread.join()
+        if wait([self._loaded], _ABANDON_SECONDS).done:
+            self._thread.join()
 
     def _main(self, load: Callable[[], Pipeline]) -> None:
         try:

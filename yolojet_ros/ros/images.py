@@ -12,6 +12,15 @@ from yolojet_ros.core.image_formats import (
     check_size, FORMATS, ImageError, ImageView, MAX_PIXELS)
 from yolojet_ros.core.text import one_line, shown
 
+_MAX_FRAME_ID = 1024  # characters
+
+
+def check_frame_id(frame_id: str) -> None:
+    """:raises ImageError: if it is so long that its copy in every detection floods memory."""
+    if len(frame_id) > _MAX_FRAME_ID:
+        raise ImageError('frame_id', (
+            f'its frame_id has {len(frame_id)} characters; at most {_MAX_FRAME_ID} are accepted'))
+
 
 def view_of_image(message: Image, max_pixels: int = MAX_PIXELS) -> ImageView:
     """

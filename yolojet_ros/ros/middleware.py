@@ -20,6 +20,7 @@ from typing import List, Tuple
 from xml.etree import ElementTree
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.text import shown
 from yolojet_ros.ros import profile_files
 
 PROFILE_VARIABLE = 'YOLOJET_TRANSPORT_PROFILE'
@@ -29,6 +30,7 @@ SEGMENT_VARIABLE = 'YOLOJET_SHARED_MEMORY_MB'
 TRANSPORT_PROFILES = ('auto', 'udp', 'shared_memory', 'untouched')
 PROFILES = Path(__file__).with_name('fastdds.xml')
 SHARED_MEMORY = Path('/dev/shm')
+_MAX_DOMAIN = 232
 _SEGMENT_MB = 16  # MiB; 2.5 images of 1920x1080
 _TRANSPORT_VARIABLES = (
     'FASTDDS_BUILTIN_TRANSPORTS', 'FASTDDS_DEFAULT_PROFILES_FILE',
@@ -48,8 +50,10 @@ def prepare() -> str:
 
     Call it before rclpy.init. Return one line that says what was done.
 
-    :raises UserError: if the profile or the size of the shared memory is no valid one.
+    :raises UserError: if the profile, the size of the shared memory or the domain is no valid
+        one.
     """
+    _check_domain()
     return f'images over DDS: {prepare_transport()}; memory: {_prepare_malloc()}'
 
 
@@ -64,7 +68,7 @@ def prepare_transport() -> str:
     """
     profile = os.environ.get(PROFILE_VARIABLE) or 'auto'
     if profile not in TRANSPORT_PROFILES:
-        raise UserError(f'the transport profile is {profile!r}; '
+        raise UserError(f'the transport profile is {shown(profile)}; '
                         f'choose one of {", ".join(TRANSPORT_PROFILES)}')
     if not is_fast_dds():
         return f'{_middleware()} is left as it is'
@@ -116,6 +120,13 @@ def socket_buffer() -> int:
         return probe.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
 
+def _check_domain() -> None:
+    """Refuse a domain that DDS has no ports for; Fast DDS would end the process."""
+    text = os.environ.get('ROS_DOMAIN_ID', '').strip()
+    if text.isdecimal() and int(text[:9]) > _MAX_DOMAIN:
+        raise UserError(f'ROS_DOMAIN_ID is {shown(text)}; it must be 0 to {_MAX_DOMAIN}')
+
+
 def _profile_in_use() -> str:
     """Return the XML that Fast DDS reads in this process, '' if it reads none."""
     name = os.environ.get(profiles_variable())
@@ -133,7 +144,7 @@ def _segment() -> Tuple[int, str]:
     """Return MiB of shared memory to take, 0 where there is too little of it, and a remark."""
     text = os.environ.get(SEGMENT_VARIABLE) or str(_SEGMENT_MB)
     if not text.isdecimal() or not 1 <= int(text) <= 4096:
-        raise UserError(f'{SEGMENT_VARIABLE} is {text!r}; it must be 1 to 4096 MiB, '
+        raise UserError(f'{SEGMENT_VARIABLE} is {shown(text)}; it must be 1 to 4096 MiB, '
                         '2.5 times the largest image')
     wanted = int(text)
     try:

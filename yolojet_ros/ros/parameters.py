@@ -16,7 +16,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.core.text import shown
+from yolojet_ros.core.text import one_line, shown
 
 Params = TypeVar('Params')
 
@@ -52,7 +52,8 @@ class CheckedParameters:
             return SetParametersResult(successful=False, reason=str(error))
         except Exception as error:  # a node must not die of what it is asked for
             return SetParametersResult(
-                successful=False, reason=f'refused for {type(error).__name__}: {error}')
+                successful=False, reason=(
+                    f'refused for {type(error).__name__}: {one_line(str(error))}'))
 
 
 def _conform(node: Node, parameter: Parameter) -> Parameter:

@@ -8,6 +8,7 @@ from pathlib import Path
 import stat
 import tempfile
 
+from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
 
 
@@ -20,7 +21,13 @@ def keep(content: bytes) -> Path:
 
     :raises UserError: if it cannot be written.
     """
-    path = _folder() / f'fastdds-{hashlib.sha256(content).hexdigest()[:16]}.xml'
+    try:
+        folder = _folder()
+    except OSError as error:
+        raise UserError(
+            f'no temporary folder can be written for a middleware profile ({error.strerror}); set '
+            'TMPDIR to one that can, or YOLOJET_TRANSPORT_PROFILE to untouched') from error
+    path = folder / f'fastdds-{hashlib.sha256(content).hexdigest()[:16]}.xml'
     if not path.exists() or path.read_bytes() != content:
         with atomic_path(path) as temporary:
             temporary.write_bytes(content)

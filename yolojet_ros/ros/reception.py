@@ -10,6 +10,7 @@ from rclpy.qos import ReliabilityPolicy
 from yolojet_ros.ros import middleware
 
 _MARGIN = 1.5  # images that the socket's buffer should hold, as advised
+_PAUSE = 3.0  # s between two images, from which on a camera has rested
 _MANY_LOST = 0.05  # share of images that is worth a word
 
 
@@ -95,8 +96,8 @@ def missing_stamps(stamps: Sequence[float]) -> int:
     """
     Return how many images of a steady camera are missing between these stamps.
 
-    :param stamps: in seconds, in the order of arrival. Those of a camera without a steady
-        rate tell nothing: 0 is returned.
+    :param stamps: in seconds, in the order of arrival, of one publisher. Those of a
+        camera without a steady rate tell nothing: 0 is returned. Longer pauses are no loss.
     """
     steps: List[float] = [after - before for before, after in zip(stamps, stamps[1:])]
     if len(steps) < 5 or min(steps) <= 0:
@@ -106,4 +107,4 @@ def missing_stamps(stamps: Sequence[float]) -> int:
     steady = sum(abs(count - round(count)) < 0.25 for count in counts)
     if steady < 0.8 * len(counts):
         return 0
-    return sum(max(round(count) - 1, 0) for count in counts)
+    return sum(max(round(count) - 1, 0) for step, count in zip(steps, counts) if step < _PAUSE)

@@ -73,7 +73,8 @@ class ImageSubscription:
         self._losing = False
         self._counts: Deque[Tuple[int, int]] = deque([(0, 0)], maxlen=_WINDOW + 1)
         self._received = self._lost = 0
-        self._stamps: Deque[float] = deque(maxlen=30)
+        self._stamps: Deque[float] = deque(maxlen=30)  # of one publisher
+        self._publisher: Any = None  # of the last image, where rclpy tells it
         self._last_received = time.monotonic()
         self._logged: Dict[str, float] = {}
         self._old: Optional[Subscription] = None  # until the new one has its first image
@@ -98,7 +99,7 @@ class ImageSubscription:
             return (f'{self.topic_name} has no publisher; check the topic name'
                     if silent else '')
         lost, received = self._recent()
-        missing = missing_stamps(list(self._stamps))
+        missing = missing_stamps(list(self._stamps)) if len(self._publishers) == 1 else 0
         if silent:
             found = (f'{len(self._publishers)} publisher(s) of {self.topic_name}, '
                      'but no image arrives')
@@ -204,6 +205,10 @@ class ImageSubscription:
         self._brought_by[identity] = source
         if repeated:
             return  # came by the one before, too
+        publisher = info.get('publisher_gid') if info else None
+        if publisher != self._publisher:
+            self._publisher = publisher
+            self._stamps.clear()
         stamp = message.header.stamp
         self._stamps.append(stamp.sec + stamp.nanosec * 1e-9)
         self._received += 1
