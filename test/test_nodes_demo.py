@@ -32,7 +32,8 @@ def test_the_demo_sees_and_follows_objects_and_loses_no_image(demo):
     assert process.returncode == 0, process.stdout + process.stderr
     summary = json.loads((out / 'summary.json').read_text())
     frames = summary['frames']
-    assert frames['published'] > 60 and frames['lost_in_transport'] == 0
+    # How many the camera renders in 4 s is the machine's affair: 120, or 32 on a busy one.
+    assert frames['published'] > 20 and frames['lost_in_transport'] == 0
     assert frames['processed'] == frames['results_received']
     assert frames['processed'] + frames['dropped'].get('superseded', 0) == frames['received']
     assert summary['detections'] > frames['processed'], 'more than one object a frame'
