@@ -38,6 +38,7 @@ def trained_model(seed: int = 0):
 @lru_cache(maxsize=None)
 def exported(opset: int = 17) -> bytes:
     """Return the ONNX file of trained_model() as bytes."""
+    pytest.importorskip('torch')
     from yolojet_ros.model.export import export
 
     with tempfile.TemporaryDirectory() as folder:
