@@ -216,6 +216,21 @@ def test_images_of_any_stamp_come_once_whatever_is_requested(start, watch, stamp
     assert 'no image arrives' not in process.output
 
 
+def test_a_camera_that_skips_images_is_named_as_a_cause(start, watch):
+    start()
+    peer = watch()
+    publisher = peer.node.create_publisher(Image, 'image_raw', 5)
+    peer.status(lambda values: values['publishers'] == '1')
+    for index in range(80):
+        if index % 6:
+            peer.send(np.zeros((48, 64, 3), np.uint8), 100 + index / 20, publisher=publisher)
+        time.sleep(0.05)
+    text = peer.spin_until(lambda: next(
+        (s.message for s in [peer.status()[0]] if 'have holes' in s.message), ''), 3)
+    assert 'the camera skips them, or this machine' in text
+    assert 'RELIABLE' not in text, 'it is offered'
+
+
 @pytest.mark.parametrize('value, requested', [
     ('reliable', 'reliable'), ('best_effort', 'best_effort')])
 def test_a_reliability_that_is_given_stays(start, watch, camera, ubuntu, value, requested):

@@ -67,14 +67,19 @@ class Reception:
             f'container), echo {setting} | sudo tee /etc/sysctl.d/60-images.conf to keep it, '
             'then start this node again')
 
-    def cause(self, size: int, reliability: ReliabilityPolicy, silent: bool) -> str:
-        """Return why images of a matched publisher are lost, or all of them, and what mends it."""
-        idle = 'the publisher sends nothing (compare ros2 topic hz), or ' if silent else ''
+    def cause(self, size: int, reliability: ReliabilityPolicy, offered: bool) -> str:
+        """
+        Return why images of a matched publisher are lost, and what mends it.
+
+        :param size: of an image, in bytes
+        :param reliability: that is requested
+        :param offered: whether every publisher offers RELIABLE
+        """
         if not self.fast_dds:
-            return f'{idle}the middleware loses them; see its documentation on large messages'
+            return 'the middleware loses them; see its documentation on large messages'
         if not self.network:
             return (
-                f"{idle}they overrun the publisher's shared memory, or a socket; start this node "
+                "they overrun the publisher's shared memory, or a socket; start this node "
                 f'with {middleware.PROFILE_VARIABLE}=auto and no other profile, or the '
                 'publisher with '
                 f'export {middleware.profiles_variable()}={middleware.PROFILES}')
@@ -82,8 +87,8 @@ class Reception:
         limit = self.limit(size) if best_effort else ''
         if limit:
             return limit
-        offer = 'let the publisher offer RELIABLE, ' if best_effort else ''
-        return (f'{idle}this machine or the network is too slow for them; {offer}'
+        offer = '' if offered else 'let the publisher offer RELIABLE, '
+        return (f'this machine or the network is too slow for them; {offer}'
                 'lower their rate or size, or use transport: compressed')
 
 

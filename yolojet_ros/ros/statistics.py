@@ -13,6 +13,7 @@ import numpy as np
 _WINDOW = 300  # frames that percentiles look back on
 _SILENCE = 2.0  # s without an image that are worth a warning
 _STALE = 0.5  # s of age that are worth a warning
+_OTHER_CLOCK = 60.0  # s of age that no load explains
 _DROPPED = 0.2  # share of dropped images that is worth a warning
 SUPERSEDED = 'superseded'  # a newer image came before this one was started
 DEACTIVATED = 'deactivated'  # it waited when the node was deactivated
@@ -118,8 +119,7 @@ class Statistics:
             level = DiagnosticStatus.WARN
             message = f'{lost} of the last {new} images were dropped; see dropped_*'
         elif abs(age) > _STALE:
-            level = DiagnosticStatus.WARN
-            message = f'results are {age:.2f} s older than their images; check clocks and load'
+            level, message = DiagnosticStatus.WARN, _age_text(age)
         return level, message, values
 
     def _values(self, rate_in: float, rate_out: float) -> List[KeyValue]:
@@ -139,3 +139,13 @@ class Statistics:
         for stage, times in self._stages.items():
             values[f'{stage}_ms_p50'] = f'{np.median(times):.3f}'
         return [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+
+
+def _age_text(age: float) -> str:
+    if age < 0:
+        return (f'images are stamped {-age:.2f} s in the future; set the clocks alike, or '
+                'use_sim_time')
+    if age > _OTHER_CLOCK:
+        return (f'images are stamped {age:.0f} s in the past, by another clock; set '
+                'use_sim_time for bags and simulators, or stamp them in the driver')
+    return f'results are {age:.2f} s older than their images; check clocks and load'

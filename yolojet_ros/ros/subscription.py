@@ -100,20 +100,25 @@ class ImageSubscription:
                     if silent else '')
         lost, received = self._recent()
         missing = missing_stamps(list(self._stamps)) if len(self._publishers) == 1 else 0
+        perhaps = ''
         if silent:
             found = (f'{len(self._publishers)} publisher(s) of {self.topic_name}, '
                      'but no image arrives')
+            perhaps = 'the publisher sends nothing (compare ros2 topic hz), or '
         elif many(lost, received):
             found = f'{lost} of the last {lost + received} images of {self.topic_name} are lost'
         elif many(missing, len(self._stamps)):
             found = (f'the stamps of {self.topic_name} have holes: {missing} images missing '
                      f'between the last {len(self._stamps)}')
+            perhaps = 'the camera skips them, or '
         else:
             return ''
         if silent and self.reliability == ReliabilityPolicy.RELIABLE and any(
                 offer != ReliabilityPolicy.RELIABLE for _, offer in self._publishers):
             return f'{found}: {self._qos_text()}'
-        return f'{found}: {self._reception.cause(self._expected(), self.reliability, silent)}'
+        offered = all(offer == ReliabilityPolicy.RELIABLE for _, offer in self._publishers)
+        cause = self._reception.cause(self._expected(), self.reliability, offered)
+        return f'{found}: {perhaps}{cause}'
 
     def values(self) -> Dict[str, Any]:
         """Return what diagnostics show of the way that images come."""
