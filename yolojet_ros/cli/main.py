@@ -23,7 +23,7 @@ _LONGEST = 10_000  # characters of a message, which may hold a command
 DESCRIPTION = """\
 YOLOv8 detection and tracking for ROS 2.
 
-The first start prepares what is needed, in about a minute: on a machine without
+The first start prepares what is needed, in minutes: on a machine without
 ROS 2 a real rclpy and Fast DDS in a virtual environment of this folder, on a
 sourced ROS 2 only the Python packages that it lacks.
 """
