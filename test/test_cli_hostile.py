@@ -11,6 +11,8 @@ import pytest
 
 from yolojet_ros.cli import main as command_line
 
+pytest.importorskip('torch')
+
 _SECONDS = 5  # a command that runs for longer has accepted its arguments
 
 _LINES = """\

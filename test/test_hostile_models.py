@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+import signal
 import subprocess
 import sys
 
@@ -133,6 +134,10 @@ def test_a_mutated_model_is_used_or_refused_in_one_sentence(tmp_path, seed):
         [sys.executable, __file__, str(tmp_path), str(seed), str(total)], capture_output=True,
         text=True, timeout=60 + total, env={**os.environ, 'PYTHONPATH': os.pathsep.join(
             (str(Path(__file__).parent), str(Path(__file__).parents[1])))})
+    import onnxruntime
+    version = tuple(int(part) for part in onnxruntime.__version__.split('.')[:2])
+    if process.returncode == -signal.SIGSEGV and version < (1, 15):
+        pytest.skip(f'ONNX Runtime {onnxruntime.__version__} itself crashes on a broken graph')
     assert process.returncode == 0, (process.returncode, process.stdout, process.stderr[-3000:])
     assert total / 3 < int(process.stdout.split()[0]) < total
 
