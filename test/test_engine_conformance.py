@@ -4,7 +4,6 @@ import itertools
 import sys
 
 import conv_model
-import cuda_on_host
 import host_device
 import numpy as np
 import onnx
@@ -34,13 +33,6 @@ CAN_BE_TYPED = [version for version in trt_standin.VERSIONS if version.startswit
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp('models')
     return {kind: conv_model.write(folder, kind) for kind in KINDS}
-
-
-@pytest.fixture(scope='module')
-def library(tmp_path_factory):
-    if cuda_on_host.COMPILER is None:
-        pytest.skip('g++ is not installed')
-    return cuda_on_host.build(tmp_path_factory.mktemp('kernels'))
 
 
 @pytest.fixture(scope='module')

@@ -20,13 +20,6 @@ from yolojet_ros.inference.cuda.sampling import Sampling
 NETWORKS = ((320, 192), (96, 160), (64, 64))
 
 
-@pytest.fixture(scope='module')
-def library(tmp_path_factory):
-    if cuda_on_host.COMPILER is None:
-        pytest.skip('g++ is not installed')
-    return cuda_on_host.build(tmp_path_factory.mktemp('kernels'))
-
-
 @pytest.mark.parametrize('name,limit', [
     ('MAX_CANDIDATES', MAX_CANDIDATES), ('MAX_BOXES', MAX_BOXES),
     ('MAX_ROI_POINTS', MAX_ROI_POINTS), ('MAX_SIDE', MAX_SIDE)])

@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import conv_model
-import cuda_on_host
 import host_device
 import numpy as np
 import onnx
@@ -23,13 +22,6 @@ from yolojet_ros.inference.cuda import kernels
 from yolojet_ros.inference.load import load_backend
 
 _CUBIN = kernels.cubin  # the tests' device has none of its own
-
-
-@pytest.fixture(scope='module')
-def library(tmp_path_factory):
-    if cuda_on_host.COMPILER is None:
-        pytest.skip('g++ is not installed')
-    return cuda_on_host.build(tmp_path_factory.mktemp('kernels'))
 
 
 @pytest.fixture

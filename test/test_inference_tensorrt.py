@@ -4,7 +4,6 @@ import sys
 import types
 
 import conv_model
-import cuda_on_host
 import host_device
 from host_device import HostDevice, HostGraph
 import numpy as np
@@ -25,13 +24,6 @@ from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
 from yolojet_ros.inference.tensorrt_backend import (
     _MAX_SAMPLINGS, read_card, TensorRTBackend)
 from yolojet_ros.inference.tensorrt_network import Tensor
-
-
-@pytest.fixture(scope='module')
-def library(tmp_path_factory):
-    if cuda_on_host.COMPILER is None:
-        pytest.skip('g++ is not installed')
-    return cuda_on_host.build(tmp_path_factory.mktemp('kernels'))
 
 
 @pytest.fixture
