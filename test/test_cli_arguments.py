@@ -60,3 +60,29 @@ def test_the_input_is_no_output(tmp_path, capsys, command, linked):
     name, *options = command.split()
     assert 'the input itself' in _refused(capsys, 'model', name, source, target, *options)
     assert source.read_bytes() == _DEMO.read_bytes()
+
+
+def test_training_does_not_replace_the_weights_that_it_starts_from(tmp_path, capsys):
+    pytest.importorskip('torch')
+    from model_samples import trained_model
+    from yolojet_ros.model import checkpoint
+    weights = tmp_path / 'w.pt'
+    checkpoint.save(trained_model(), weights)
+    before = weights.read_bytes()
+    assert 'the input itself' in _refused(
+        capsys, 'model', 'train', weights, '--weights', weights, '--steps', 1, '--stills', 2,
+        '--batch', 1, '--validation-stills', 1, '--workers', 0, '--device', 'cpu')
+    assert weights.read_bytes() == before
+
+
+@pytest.mark.parametrize('words', [
+    ['reference', '--onnx', 'm.onnx', '--out', 'm.onnx'],
+    ['profile', 'm.engine', '--json', 'm.engine'],
+    ['profile', 'm.engine', '--chart', 'm.engine'],
+    ['export-report', 'm.engine', '--out', 'm.engine']])
+def test_what_an_engine_command_reads_is_no_output(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    for name in ('m.onnx', 'm.engine'):
+        shutil.copy(_DEMO, name)
+    assert 'the input itself' in _refused(capsys, 'engine', *words)
+    assert all(path.read_bytes() == _DEMO.read_bytes() for path in tmp_path.iterdir())

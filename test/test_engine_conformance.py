@@ -164,6 +164,10 @@ def test_options_touch_only_what_exists(version, use, models, tmp_path):
     has_level = trt._surface.has('IBuilderConfig', 'builder_optimization_level')
     assert config._level == (2 if has_level else None)
     assert any('optimization level' in text for text in warnings) != has_level
+    absent = [name for name in ('CUBLAS', 'JIT_CONVOLUTIONS')
+              if not hasattr(trt.TacticSource, name)]
+    told = [text for text in warnings if 'has no tactic source' in text]
+    assert len(told) == bool(absent) and all(name in told[0] for name in absent)
     assert cache.read_bytes() == b'timings'
     assert any('another TensorRT' in text for text in warnings)
     names = {flag.name for flag in config._flags}

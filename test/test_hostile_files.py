@@ -124,6 +124,7 @@ def test_yaml_of_another_kind_is_no_profile(tmp_path, text, words):
     ('precisions: [fp16, 8]', r'precisions\[1\] is 8'), ('tensorrt: 8.6', 'tensorrt is 8.6'),
     ('device_model: "("', 'unterminated'), ('weakly_typed: 1', 'true or false'),
     ('optimization_level: 9', '0..5'), ('tactic_sources: [1]', 'tactic_sources'),
+    ('tactic_sources: [CUDNN, cublas]', 'no tactic source "cublas"'),
     ('wrkspace: 3', 'unknown key')])
 def test_a_wrong_value_of_a_profile_is_named(tmp_path, line, words):
     path = tmp_path / 'mine.yaml'

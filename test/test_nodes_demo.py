@@ -7,17 +7,30 @@ import sys
 import time
 
 import cv2
+import numpy as np
 import pytest
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from ros_peers import DOMAIN, NodeProcess, Peer, ROOT
 
 
-def _yolojet(*arguments, seconds=120):
+def _started(*arguments):
     environment = dict(os.environ, ROS_DOMAIN_ID=str(DOMAIN), PYTHONPATH=str(ROOT))
-    return subprocess.run(
+    return subprocess.Popen(
         [sys.executable, '-m', 'yolojet_ros', *map(str, arguments)], cwd=ROOT, env=environment,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=seconds)
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _ended(process, seconds=120):
+    try:
+        out, err = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def _yolojet(*arguments):
+    return _ended(_started(*arguments))
 
 
 @pytest.fixture(scope='module')
@@ -84,6 +97,31 @@ def test_a_scene_without_known_objects_fails_the_demo(tmp_path):
                        '--source', tmp_path / 'gray.avi')
     assert process.returncode == 1, process.stdout + process.stderr
     assert 'no detections with ids' in process.stdout
+
+
+def test_two_demos_do_not_share_a_folder(tmp_path):
+    first = _started('demo', '--seconds', 2, '--out', tmp_path)
+    try:
+        end = time.monotonic() + 60
+        while not (tmp_path / 'detector.log').exists():
+            assert time.monotonic() < end and first.poll() is None
+            time.sleep(0.05)
+        second = _yolojet('demo', '--seconds', 1, '--out', tmp_path)
+        assert second.returncode == 2 and 'another run writes to' in second.stderr
+    finally:
+        first = _ended(first)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert 1 < json.loads((tmp_path / 'summary.json').read_text())['frames']['published']
+
+
+@pytest.mark.parametrize('source', ['annotated.png', 'annotated.mp4', '.'])
+def test_a_demo_does_not_replace_what_it_films(tmp_path, source):
+    picture = np.zeros((48, 64, 3), np.uint8)
+    for name in ('annotated.png', 'annotated.mp4'):
+        (tmp_path / name).write_bytes(cv2.imencode('.png', picture)[1].tobytes())
+    process = _yolojet('demo', '--seconds', 1, '--out', tmp_path, '--source', tmp_path / source)
+    assert process.returncode == 2 and 'is the input itself' in process.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {'annotated.png', 'annotated.mp4'}
 
 
 def test_the_node_benchmark_prints_figures_beside_goals():

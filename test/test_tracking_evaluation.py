@@ -177,6 +177,8 @@ def test_mot_folder_errors_say_what_to_do(tmp_path):
     ('gt', '0,7,1,1,5,8,1,1,1', 'a frame'), ('gt', '2,x,1,1,5,8,1,1,1', 'rows of numbers'),
     ('gt', '2,7,1,1,5,8,1', 'rows of numbers'), ('det', '2,-1,1,1,-50,80,0.9', 'width or height'),
     ('det', '2,-1,inf,1,50,80,0.9', 'not finite'), ('det', '2,-1,1e9,1,5,8,0.9', 'beyond'),
+    ('det', '4,-1,1,1,5,8,0.9', 'beyond the 3 that seqLength'),
+    ('gt', '9,7,1,1,5,8,1,1,1', 'beyond the 3 that seqLength'),
     ('det', '1.5,-1,1,1,5,8,0.9', 'a frame'), ('det', '2,-1,1,1,5,8,nan', 'not finite')])
 def test_a_row_that_cannot_be_is_refused_with_its_line(tmp_path, name, row, words):
     write_sequence(tmp_path, [[1, 4, 10, 20, 30, 40, 1, 1, 1]], [[1, -1, 11, 21, 30, 40, 0.7]])

@@ -11,7 +11,7 @@ from yolojet_ros.core.errors import RunFailed, UserError
 
 _START_SECONDS = 30
 _MOST_SECONDS = 1e6  # what the monitor takes
-_RESULTS = ('summary.json', 'annotated.png', 'annotated.mp4')
+RESULTS = ('summary.json', 'annotated.png', 'annotated.mp4')
 
 
 def run_chain(
@@ -33,7 +33,7 @@ def run_chain(
     if not 0 < seconds <= _MOST_SECONDS:
         raise UserError(f'the duration is {seconds:g} s; give more than 0, at most '
                         f'{_MOST_SECONDS:g}')
-    for name in _RESULTS:
+    for name in RESULTS:
         (out / name).unlink(missing_ok=True)
     with nodes(out, purpose) as running:
         detecting = running.start('detector', {'autostart': True, **detector})

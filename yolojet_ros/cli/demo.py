@@ -40,8 +40,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo and return the exit code."""
-    from yolojet_ros.cli.chain import run_chain
-    from yolojet_ros.core.files import real_path
+    from yolojet_ros.cli.chain import RESULTS, run_chain
+    from yolojet_ros.core.files import held_folder, real_path, refuse_same
     from yolojet_ros.inference.demo_model import demo_model
 
     model = real_path(arguments.model or demo_model())
@@ -53,11 +53,14 @@ def run(arguments: argparse.Namespace) -> int:
     source = arguments.source
     if source != 'synthetic' and not source.isdigit() and '://' not in source:
         source = str(real_path(source))
+        for result in (out, *(out / name for name in RESULTS)):
+            refuse_same(Path(source), result)
     print(f'{model.name} on {arguments.source}, {arguments.seconds:g} s, results in {out}')
-    summary = run_chain(
-        out, 'demo', arguments.seconds,
-        detector={'model': model, 'backend': arguments.backend},
-        camera={'source': source, **(_SYNTHETIC if source == 'synthetic' else {})})
+    with held_folder(out):
+        summary = run_chain(
+            out, 'demo', arguments.seconds,
+            detector={'model': model, 'backend': arguments.backend},
+            camera={'source': source, **(_SYNTHETIC if source == 'synthetic' else {})})
     return _report(out, summary)
 
 

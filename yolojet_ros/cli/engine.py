@@ -8,6 +8,7 @@ from pathlib import Path
 import sys
 
 from yolojet_ros.cli.numbers import whole
+from yolojet_ros.core.files import refuse_same
 
 DESCRIPTION = """\
 Build a TensorRT engine from ONNX on the machine that will run it, and look into it.
@@ -196,6 +197,8 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _profile(arguments: argparse.Namespace) -> int:
+    for written in filter(None, (arguments.json, arguments.chart)):
+        refuse_same(Path(arguments.engine), Path(written))
     from yolojet_ros.engine import inspection, layers
     with _opened(arguments) as engine:
         times = layers.layer_times(engine.session, arguments.runs)
@@ -221,6 +224,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _reference(arguments: argparse.Namespace) -> int:
+    refuse_same(Path(arguments.onnx), Path(arguments.out))
     from yolojet_ros.engine import model_facts, verify
     facts = model_facts.read(arguments.onnx)
     verify.reference_for(arguments.onnx, facts.sha256, facts.card, arguments.images, None,
@@ -230,6 +234,7 @@ def _reference(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    refuse_same(Path(arguments.engine), Path(arguments.out))
     from yolojet_ros.engine import inspection, layers, report
     with _opened(arguments) as engine:
         found = layers.inspect(engine.network)

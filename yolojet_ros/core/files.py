@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 import errno
+import fcntl
 import os
 from pathlib import Path
 import stat
@@ -21,7 +22,7 @@ def real_path(path: Union[str, Path]) -> Path:
 
 def refuse_same(source: Path, target: Path) -> None:
     """:raises UserError: if what is to be written is the file that it is made from."""
-    if target.exists() and source.exists() and os.path.samefile(source, target):
+    if all(map(os.path.exists, (source, target))) and os.path.samefile(source, target):
         raise UserError(f'{target} is the input itself, which would be lost; name another output')
 
 
@@ -55,6 +56,31 @@ def home_path(path: Union[str, Path]) -> Path:
         raise UserError(
             f'{shown(str(path))} begins with ~, and no such home is known here; '
             'write the path in full') from None
+
+
+@contextmanager
+def held_folder(path: Path) -> Iterator[None]:
+    """
+    Hold a folder of results, so that no other run writes to it at the same time.
+
+    :raises UserError: if another process holds it, or it cannot be read.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise UserError(f'cannot use {path}: {error.strerror}; choose another folder') from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise UserError(f'another run writes to {path} right now; wait for its end, or choose '
+                        'another folder') from None
+    except OSError:  # not every file system has locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 # Full disk, full quota, limit of the file size, broken disk.

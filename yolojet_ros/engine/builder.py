@@ -205,7 +205,11 @@ def _configure(trt, builder, config, plan: BuildPlan, warn: Report) -> None:
             warn(f'TensorRT {trt.__version__} has no optimization level; it takes all the time '
                  'it needs')
     sources = [name for name in plan.tactic_sources if hasattr(trt.TacticSource, name)]
-    if plan.tactic_sources:
+    absent = ', '.join(name for name in plan.tactic_sources if name not in sources)
+    if absent:
+        warn(f'TensorRT {trt.__version__} has no tactic source {absent}'
+             + ('' if sources else '; it takes those of its own choice'))
+    if sources:
         config.set_tactic_sources(_mask(trt.TacticSource, sources))
     if plan.options.dla is not None:
         if builder.num_DLA_cores <= plan.options.dla:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.files import refuse_same
 from yolojet_ros.engine import profiles
 from yolojet_ros.engine.profiles import Profile
 
@@ -146,6 +147,10 @@ def resolve(options: Options) -> BuildPlan:
             ('--nms-score', options.nms_score, 0, 1), ('--nms-iou', options.nms_iou, 0, 1)):
         if value is not None and not least <= value <= most:
             raise UserError(f'{name} is {value}; it must be {least} to {most}')
+    try:
+        profiles.check_tactic_sources(options.tactic_sources)
+    except ValueError as error:
+        raise UserError(f'--tactic-source: {error}') from error
     if options.dla is not None:
         if options.dla >= profile.dla_cores:
             raise UserError(
@@ -155,10 +160,14 @@ def resolve(options: Options) -> BuildPlan:
             raise UserError('a DLA core has no FP32; use --precision fp16 or int8 with --dla')
     if options.nms not in NMS_KINDS:
         raise UserError(f'--nms is "{options.nms}"; choose {", ".join(NMS_KINDS)}')
+    out = options.out or str(Path(options.onnx).with_suffix('.engine'))
+    for written in (out, options.timing_cache):
+        if written is not None:
+            refuse_same(Path(options.onnx), Path(written))
     level = options.optimization_level
     return BuildPlan(
         options=options, profile=profile,
-        out=options.out or str(Path(options.onnx).with_suffix('.engine')),
+        out=out,
         precision=precision, fallback=asked == BEST and precision == 'int8',
         workspace_bytes=(options.workspace_mib or profile.workspace_mib) << 20,
         batch=options.batch or profile.batch,

@@ -7,17 +7,19 @@ import os
 from pathlib import Path
 import re
 import sys
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import yaml
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import read_text
 from yolojet_ros.core.records import read_record
-from yolojet_ros.core.text import one_line
+from yolojet_ros.core.text import one_line, shown
 
 PRECISIONS = ('fp32', 'fp16', 'int8')
 AUTO = 'auto'
+# The members of trt.TacticSource from TensorRT 8.2 to 11; no release has all of them.
+TACTIC_SOURCES = ('CUBLAS', 'CUBLAS_LT', 'CUDNN', 'EDGE_MASK_CONVOLUTIONS', 'JIT_CONVOLUTIONS')
 _MAX_BYTES = 1 << 20
 _LIMITS = {'workspace_mib': (1, 1 << 20), 'batch': (1, 4096), 'dla_cores': (0, 16),
            'optimization_level': (0, 5)}
@@ -36,7 +38,7 @@ class Profile:
     precisions: that the GPU is fast in; precision: the default of them
     workspace_mib: limit for the builder's scratch memory
     dla_cores: deep learning accelerators
-    tactic_sources: names of trt.TacticSource to use; empty for TensorRT's choice
+    tactic_sources: of TACTIC_SOURCES, those to use; empty for TensorRT's choice
     optimization_level: 0..5 where TensorRT has it; None for TensorRT's choice
     """
 
@@ -118,6 +120,7 @@ def _read(path: Path) -> Profile:
             raise ValueError(f'precisions are {list(profile.precisions)}, not of {PRECISIONS}')
         if profile.precision not in profile.precisions:
             raise ValueError(f'precision {profile.precision} is not among its precisions')
+        check_tactic_sources(profile.tactic_sources)
         for key, (least, most) in _LIMITS.items():
             value = getattr(profile, key)
             if value is not None and not least <= value <= most:
@@ -127,6 +130,14 @@ def _read(path: Path) -> Profile:
         raise UserError(
             f'{path} is not a build profile ({one_line(str(error), 300)}); compare it with '
             'config/profiles/desktop.yaml') from error
+
+
+def check_tactic_sources(names: Sequence[str]) -> None:
+    """:raises ValueError: if no TensorRT has one of them."""
+    for name in names:
+        if name not in TACTIC_SOURCES:
+            raise ValueError(f'there is no tactic source {shown(name)}; '
+                             f'choose of {", ".join(TACTIC_SOURCES)}')
 
 
 def _parse(text: str) -> Any:

@@ -51,8 +51,8 @@ def read_sequence(folder: Path) -> Sequence:
     :raises UserError: if a file is missing or not in the format.
     """
     rate, length, size, images = _read_info(folder / 'seqinfo.ini')
-    truth = _rows_of_frames(_read_truth(folder / 'gt/gt.txt'), length)
-    detected = _rows_of_frames(_read_detections(folder / 'det/det.txt'), length)
+    truth = _rows_of_frames(_read_truth(folder / 'gt/gt.txt', length), length)
+    detected = _rows_of_frames(_read_detections(folder / 'det/det.txt', length), length)
     frames = []
     for index, (there, seen) in enumerate(zip(truth, detected)):
         counted, ignored = _judge(there)
@@ -105,9 +105,9 @@ def _read_info(path: Path) -> Tuple[float, int, Tuple[int, int], str]:
     return rate, length, (width, height), info.get('imDir', 'img1')
 
 
-def _read_truth(path: Path) -> np.ndarray:
-    """Return the rows of a gt.txt, float64[n, at least 7]."""
-    rows, lines = _read_rows(path)
+def _read_truth(path: Path, length: int) -> np.ndarray:
+    """Return the rows of a gt.txt of `length` frames, float64[n, at least 7]."""
+    rows, lines = _read_rows(path, length)
     _refuse(path, lines, (rows[:, 1] < 0) | (rows[:, 1] > _MOST_ID) | (rows[:, 1] % 1 != 0),
             f'an id that is no whole number from 0 to {_MOST_ID}')
     _, first = np.unique(rows[:, :2], axis=0, return_index=True)
@@ -117,9 +117,9 @@ def _read_truth(path: Path) -> np.ndarray:
     return rows
 
 
-def _read_detections(path: Path) -> np.ndarray:
-    """Return the rows of a det.txt, float64[n, at least 7]."""
-    rows, lines = _read_rows(path)
+def _read_detections(path: Path, length: int) -> np.ndarray:
+    """Return the rows of a det.txt of `length` frames, float64[n, at least 7]."""
+    rows, lines = _read_rows(path, length)
     scores = rows[:, 6]
     if len(scores) and not (0 <= scores.min() and scores.max() <= 1):
         raise UserError(f'{path} has scores from {scores.min():g} to {scores.max():g}; '
@@ -127,7 +127,7 @@ def _read_detections(path: Path) -> np.ndarray:
     return rows
 
 
-def _read_rows(path: Path) -> Tuple[np.ndarray, List[int]]:
+def _read_rows(path: Path, length: int) -> Tuple[np.ndarray, List[int]]:
     """Return the rows of a gt.txt or det.txt, float64[n, at least 7], and their lines, from 1."""
     try:
         text = read_text(path, _MOST_BYTES).splitlines()
@@ -148,6 +148,8 @@ def _read_rows(path: Path) -> Tuple[np.ndarray, List[int]]:
     _refuse(path, lines, ~np.isfinite(rows).all(axis=1), 'a number that is not finite')
     _refuse(path, lines, (rows[:, 0] < 1) | (rows[:, 0] % 1 != 0),
             'a frame that is no whole number from 1')
+    _refuse(path, lines, rows[:, 0] > length,
+            f'a frame beyond the {length} that seqLength of seqinfo.ini tells')
     _refuse(path, lines, (np.abs(rows[:, 2:6]) > _MOST_PIXELS).any(axis=1),
             f'a box beyond {_MOST_PIXELS:g} px')
     _refuse(path, lines, ~(rows[:, 4:6] > 0).all(axis=1),
