@@ -186,3 +186,17 @@ def test_a_process_that_cannot_take_part_is_told_why(shell, environment, words):
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60)
     assert done.returncode == 2, done.stderr
     assert done.stderr.count('\n') == 1 and words in done.stderr
+
+
+@pytest.mark.parametrize('words', [
+    ['scripts/camera_node'], ['scripts/detector_node'], ['scripts/build_engine'],
+    ['-m', 'yolojet_ros', 'demo', '--out', 'OUT']])
+def test_a_middleware_that_is_not_installed_is_named(tmp_path, words):
+    words = [str(tmp_path) if word == 'OUT' else word for word in words]
+    process = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=dict(os.environ, RMW_IMPLEMENTATION='rmw_nope', PYTHONPATH=str(ROOT)), text=True,
+        timeout=60)
+    assert process.returncode == 2, process.stderr
+    sentence, = process.stderr.splitlines()
+    assert 'RMW_IMPLEMENTATION is "rmw_nope"' in sentence and 'choose rmw_' in sentence

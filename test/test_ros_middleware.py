@@ -50,6 +50,26 @@ def test_other_middlewares_are_left_alone(clean):
     assert not any(name in os.environ for name in _VARIABLES[:3])
 
 
+def test_a_middleware_is_found_where_its_library_lies(clean, tmp_path):
+    index = tmp_path / 'a/share/ament_index/resource_index/rmw_typesupport_cpp'
+    index.mkdir(parents=True)
+    (index / 'rmw_fastrtps_cpp').touch()
+    (tmp_path / 'b').mkdir()
+    clean.setenv('AMENT_PREFIX_PATH', str(tmp_path / 'a'))
+    clean.setenv('LD_LIBRARY_PATH', str(tmp_path / 'b'))
+    for name in ('', 'rmw_fastrtps_cpp'):
+        clean.setenv('RMW_IMPLEMENTATION', name)
+        middleware.check_installed()
+    clean.setenv('RMW_IMPLEMENTATION', 'rmw_mine')
+    with pytest.raises(UserError, match='choose rmw_fastrtps_cpp'):
+        middleware.check_installed()
+    (tmp_path / 'b/librmw_mine.so').touch()
+    middleware.check_installed()
+    clean.delenv('AMENT_PREFIX_PATH')  # nothing is known here: ROS itself decides
+    clean.setenv('RMW_IMPLEMENTATION', 'rmw_other')
+    middleware.check_installed()
+
+
 def _profile():
     """Return the root of the XML that was prepared, and its transports by kind."""
     name = os.environ[middleware.profiles_variable()]

@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, Iterator, List
 import uuid
 
 from yolojet_ros.core.errors import RunFailed, UserError
+from yolojet_ros.ros import middleware
 
 _STOP_SECONDS = 10
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -107,7 +108,9 @@ def nodes(folder: Path, purpose: str) -> Iterator[Nodes]:
 
     :param purpose: what their namespace begins with; it is of this run alone, so that
         several on one domain do not mix
+    :raises UserError: if the middleware that they are to use is not installed.
     """
+    middleware.check_installed()
     running = Nodes(folder, f'/yolojet_{purpose}_{uuid.uuid4().hex[:8]}')
     try:
         yield running

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from pathlib import Path
 import signal
 import sys
 
@@ -20,6 +21,8 @@ def start(module: str, interrupted: int = 0) -> None:
         # Libraries in C turn a KeyboardInterrupt into an error of theirs; nothing is there to
         # clean up yet.
         signal.signal(signal.SIGINT, lambda number, frame: os._exit(interrupted))
+    if module.startswith('nodes.'):
+        _check_middleware()
     main = importlib.import_module(f'yolojet_ros.{module}').main
     try:
         if heeded:
@@ -28,3 +31,14 @@ def start(module: str, interrupted: int = 0) -> None:
     except KeyboardInterrupt:
         code = interrupted
     sys.exit(code)
+
+
+def _check_middleware() -> None:
+    """Exit with one sentence if rcl would end the process while it is imported."""
+    from yolojet_ros.core.errors import UserError
+    from yolojet_ros.ros import middleware
+    try:
+        middleware.check_installed()
+    except UserError as error:
+        print(f'{Path(sys.argv[0]).stem}: {error}', file=sys.stderr)
+        sys.exit(2)

@@ -31,6 +31,8 @@ TRANSPORT_PROFILES = ('auto', 'udp', 'shared_memory', 'untouched')
 PROFILES = Path(__file__).with_name('fastdds.xml')
 SHARED_MEMORY = Path('/dev/shm')
 _MAX_DOMAIN = 232
+_MIDDLEWARES = 'share/ament_index/resource_index/rmw_typesupport_cpp/*'  # below a prefix
+_NO_MIDDLEWARE = 'rmw_implementation'  # chooses among them
 _SEGMENT_MB = 16  # MiB; 2.5 images of 1920x1080
 _TRANSPORT_VARIABLES = (
     'FASTDDS_BUILTIN_TRANSPORTS', 'FASTDDS_DEFAULT_PROFILES_FILE',
@@ -55,6 +57,25 @@ def prepare() -> str:
     """
     _check_domain()
     return f'images over DDS: {prepare_transport()}; memory: {_prepare_malloc()}'
+
+
+def check_installed() -> None:
+    """
+    Look for the middleware that RMW_IMPLEMENTATION names; rcl ends a process that lacks it.
+
+    Call it before rclpy is imported.
+
+    :raises UserError: if it is not installed, with those that are.
+    """
+    name = os.environ.get('RMW_IMPLEMENTATION')
+    prefixes = _folders('AMENT_PREFIX_PATH')
+    installed = {path.name for prefix in prefixes for path in prefix.glob(_MIDDLEWARES)}
+    folders = _folders('LD_LIBRARY_PATH') + [prefix / 'lib' for prefix in prefixes]
+    libraries = [folder / f'lib{name}.so' for folder in folders]
+    if name and installed and name not in installed and not any(map(os.path.exists, libraries)):
+        raise UserError(
+            f'RMW_IMPLEMENTATION is {shown(name)}, a middleware that is not installed here; '
+            f'install it, or choose {" or ".join(sorted(installed - {_NO_MIDDLEWARE}))}')
 
 
 def prepare_transport() -> str:
@@ -93,8 +114,7 @@ def is_fast_dds() -> bool:
 
 def profiles_variable() -> str:
     """Return the name that the installed Fast DDS knows; version 3 warns about the old one."""
-    prefixes = os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
-    if any(Path(prefix, 'share', 'fastrtps').is_dir() for prefix in prefixes if prefix):
+    if any((prefix / 'share/fastrtps').is_dir() for prefix in _folders('AMENT_PREFIX_PATH')):
         return 'FASTRTPS_DEFAULT_PROFILES_FILE'
     return 'FASTDDS_DEFAULT_PROFILES_FILE'
 
@@ -118,6 +138,10 @@ def socket_buffer() -> int:
             size = min(int(wanted.group(1)), 2**31 - 1)
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
         return probe.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+
+def _folders(variable: str) -> List[Path]:
+    return [Path(folder) for folder in os.environ.get(variable, '').split(os.pathsep) if folder]
 
 
 def _check_domain() -> None:
