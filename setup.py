@@ -45,5 +45,5 @@ setup(
         # ros2 run and launch look for executables here; console_scripts lie in bin/.
         ('lib/' + NAME, sorted(glob('scripts/*'))),
     ],
-    entry_points={'console_scripts': ['yolojet = yolojet_ros.cli.main:main']},
+    entry_points={'console_scripts': ['yolojet = yolojet_ros.__main__:main']},
 )

@@ -86,6 +86,16 @@ def test_a_demo_that_is_told_to_end_takes_its_nodes_along(tmp_path, begin, numbe
     assert process.wait(20) == code
 
 
+@pytest.mark.parametrize('seconds', [0.005, 0.02, 0.1])
+def test_two_interrupts_end_a_demo_as_one(tmp_path, begin, seconds):
+    process = begin('demo', '--seconds', 60, '--out', tmp_path / 'out')
+    wait_until(lambda: (tmp_path / 'out/detector.log').exists(), 40)
+    process.send_signal(signal.SIGINT)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+
+
 def test_a_demo_whose_monitor_is_ended_says_so(tmp_path, begin):
     process = begin('demo', '--seconds', 60, '--out', tmp_path / 'out')
     wait_until(lambda: _draws(tmp_path / 'out'), 40)

@@ -2,6 +2,8 @@
 
 import os
 from pathlib import Path
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +26,7 @@ def start(tmp_path):
     def begin(executable, *arguments):
         with log.open('w') as stream:
             running.append(subprocess.Popen(
-                [sys.executable, str(ROOT / 'scripts' / executable), '--ros-args', *arguments],
+                [sys.executable, *_executable(executable), '--ros-args', *arguments],
                 env=dict(os.environ, ROS_DOMAIN_ID=str(DOMAIN), PYTHONPATH=str(ROOT)),
                 stdout=stream, stderr=subprocess.STDOUT,
                 # Jobs in the background are started with it ignored.
@@ -36,6 +38,12 @@ def start(tmp_path):
         process.kill()
         process.wait()
     assert 'Traceback' not in log.read_text()
+
+
+def _executable(name):
+    script = ROOT / 'scripts' / name
+    # The monitor is one of the demo's, which starts it so.
+    return [script] if script.exists() else ['-m', 'yolojet_ros.nodes.start', name]
 
 
 def _wait_for_library(process, name):
@@ -78,3 +86,54 @@ def test_a_model_that_never_finishes_loading_can_be_left(start, tmp_path, number
     assert process.wait(4) == 0
     log = (tmp_path / 'log').read_text()
     assert 'autostart' not in log and 'active' not in log and 'terminate' not in log
+
+
+# Where in its life a node is told to end: a library or a line that marks it, seconds after it.
+_MOMENTS = [
+    ('detector_node', 'cv2', 0.2), ('detector_node', 'librmw_', 0.4),
+    ('detector_node', 'onnxruntime_pybind11_state', 0.3), ('detector_node', 'active: waiting', 0.5),
+    ('camera_node', 'librmw_', 0.3), ('camera_node', '] [camera]: publishing', 0.3),
+    ('monitor_node', 'librmw_', 0.3), ('monitor_node', 'images over DDS', 0.3)]
+_TRIES = int(os.environ.get('YOLOJET_TEST_INTERRUPTS', 2))  # at each moment
+
+
+def _segments(process):
+    """Return the files of shared memory that a process has open."""
+    maps = Path(f'/proc/{process.pid}/maps').read_text()
+    return {Path(name) for name in re.findall(r'/dev/shm/fastdds_\w+', maps)}
+
+
+@pytest.mark.parametrize('executable, mark, latest', _MOMENTS)
+def test_further_interrupts_do_not_cut_the_end_short(start, tmp_path, executable, mark, latest):
+    """A terminal, `ros2 launch` and a person may all send one, at nearly the same time."""
+    generator = random.Random(f'{executable} {mark}')
+    for _ in range(_TRIES):
+        process = start(executable, '-p', f'out:={tmp_path}', '-p', 'autostart:=true')
+        if ' ' in mark:
+            wait_until(lambda: mark in (tmp_path / 'log').read_text(), 30)
+        else:
+            _wait_for_library(process, mark)
+        time.sleep(generator.uniform(0, latest))
+        segments = _segments(process)
+        for _ in range(generator.choice((2, 3, 6))):
+            process.send_signal(generator.choice((signal.SIGINT, signal.SIGINT, signal.SIGTERM))
+                                if ' ' in mark else signal.SIGINT)
+            time.sleep(generator.uniform(0.005, 0.04))
+        log = tmp_path / 'log'
+        assert process.wait(10) == 0, log.read_text()
+        wrong = [line for line in log.read_text().splitlines() if re.search(
+            r'\[ERROR\]|\[FATAL\]|terminate|Exception|Error|Traceback', line)]
+        assert not wrong, wrong
+        assert not [file for file in segments if file.exists()]
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_an_abandoned_load_leaves_no_shared_memory(start, tmp_path, number):
+    model = write_model(tmp_path / 'model.onnx', raw_output([], [], (320, 192)), endless=True)
+    process = start('detector_node', '-p', 'autostart:=true', '-p', f'model:={model}')
+    _wait_for_library(process, 'onnxruntime_pybind11_state')
+    time.sleep(1)
+    segments = _segments(process)
+    process.send_signal(number)
+    assert process.wait(10) == 0 and segments
+    assert not [file for file in segments if file.exists()]

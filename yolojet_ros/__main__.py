@@ -1,5 +1,12 @@
-"""Run the command line: `python -m yolojet_ros`."""
+"""Run the command line: `python -m yolojet_ros`, and `yolojet` where pip has installed it."""
 
 from yolojet_ros.nodes.start import start
 
-start('cli.main', interrupted=130)
+
+def main() -> None:
+    """Run a command and exit."""
+    start('cli.main', interrupted=130)
+
+
+if __name__ == '__main__':
+    main()

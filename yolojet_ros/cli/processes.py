@@ -10,6 +10,7 @@ from pathlib import Path
 import signal
 import subprocess
 import sys
+import time
 from typing import Any, Callable, Dict, Iterator, List
 import uuid
 
@@ -43,7 +44,7 @@ class Nodes:
             arguments += ['-p', f'{key}:={_as_yaml(value)}']
         if number:
             arguments += ['-r', f'__node:={name}_{number}']
-        command = [sys.executable, '-m', f'yolojet_ros.nodes.{name}_node', *arguments]
+        command = [sys.executable, '-m', 'yolojet_ros.nodes.start', f'{name}_node', *arguments]
         with self.log(name).open('a' if number else 'w') as stream:
             process = subprocess.Popen(
                 command, stdout=None if show else stream, stderr=stream,
@@ -93,9 +94,10 @@ class Nodes:
         for process in self._running:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
+        end = time.monotonic() + _STOP_SECONDS  # for all of them together
         for process in self._running:
             try:
-                process.wait(_STOP_SECONDS)
+                process.wait(max(end - time.monotonic(), 0))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -23,6 +23,7 @@ from vision_msgs.msg import Detection2DArray
 from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.ros import parameters
+from yolojet_ros.ros.ending import leave
 from yolojet_ros.ros.images import fill_image
 from yolojet_ros.ros.messages import detections_message
 from yolojet_ros.ros.spin import run_node, until_shutdown
@@ -316,7 +317,8 @@ def main(args: Optional[List[str]] = None) -> int:
         return nodes[0]
 
     refused = run_node(make, args, CameraNode.start)
-    return refused or int(bool(nodes and nodes[0].failure))
+    # A device may hold its thread for longer than the end waits.
+    return leave(refused or int(bool(nodes and nodes[0].failure)))
 
 
 if __name__ == '__main__':

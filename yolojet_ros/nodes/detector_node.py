@@ -30,11 +30,12 @@ from yolojet_ros.inference.demo_model import demo_model
 from yolojet_ros.inference.load import load_backend
 from yolojet_ros.nodes import detector_parameters
 from yolojet_ros.nodes.detector_parameters import DetectorParameters, FIXED
-from yolojet_ros.nodes.frame_worker import end_loads, FrameWorker
+from yolojet_ros.nodes.frame_worker import FrameWorker
 from yolojet_ros.pipeline import Frame, Pipeline
 from yolojet_ros.ros import messages, parameters
 from yolojet_ros.ros.bond import ManagerBond
 from yolojet_ros.ros.cdr import DetectionsWriter
+from yolojet_ros.ros.ending import leave
 from yolojet_ros.ros.images import check_frame_id, fill_image, view_of_compressed, view_of_image
 from yolojet_ros.ros.lifecycle import transition
 from yolojet_ros.ros.spin import run_node, until_shutdown
@@ -469,9 +470,8 @@ _SAMPLE = Detections(
 
 def main(args: Optional[List[str]] = None) -> int:
     """Run the detector until it is interrupted; return the exit code."""
-    code = run_node(DetectorNode, args, DetectorNode.autostart)
-    end_loads(code)
-    return code
+    # A load that was abandoned may still go on.
+    return leave(run_node(DetectorNode, args, DetectorNode.autostart))
 
 
 if __name__ == '__main__':

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ from yolojet_ros.engine.plan import BuildPlan, Options, resolve
 from yolojet_ros.engine.report import headline
 from yolojet_ros.engine.workflow import build_engine
 from yolojet_ros.ros import parameters
+from yolojet_ros.ros.ending import leave
 from yolojet_ros.ros.spin import run_node
 
 _INTERRUPTED = 130  # exit code
@@ -134,8 +134,7 @@ def main(args: Optional[List[str]] = None) -> int:
         return refused
     if not nodes or nodes[0].exit_code is None:
         # TensorRT does not come back before it is done; nothing is written until then.
-        sys.stderr.flush()
-        os._exit(_INTERRUPTED)
+        return leave(_INTERRUPTED)
     return nodes[0].exit_code
 
 

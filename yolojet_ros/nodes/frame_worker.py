@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, wait
-import os
-import sys
 import threading
 from typing import Any, Callable, Deque, Iterable, Optional
 
@@ -14,16 +12,6 @@ from yolojet_ros.pipeline import Frame, Pipeline
 
 _ASK_SECONDS = 0.1  # between two questions whether to go on waiting
 _ABANDON_SECONDS = 1.0  # that a load which nobody waits for may still take
-_THREAD = 'frame_worker'
-
-
-def end_loads(code: int) -> None:
-    """End the process at once, if the load of a worker that was stopped still goes on."""
-    if any(thread.name == _THREAD for thread in threading.enumerate()):
-        # At a regular end C++ libraries abort where their threads still run.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
 
 
 class FrameWorker:
@@ -56,7 +44,7 @@ class FrameWorker:
         self._busy = False  # an item is in work, or a frame in flight
         self._loaded: Future = Future()
         self._thread = threading.Thread(
-            target=self._main, args=(load,), name=_THREAD, daemon=True)
+            target=self._main, args=(load,), name='frame_worker', daemon=True)
         self._thread.start()
 
     def wait_loaded(self, wanted: Callable[[], bool] = lambda: True) -> Pipeline:
@@ -112,6 +100,8 @@ class FrameWorker:
             self._wake.notify_all()
         if wait([self._loaded], _ABANDON_SECONDS).done:
             self._thread.join()
+        else:  # it must not keep alive what it will never call, such as a node
+            del self._submit, self._publish, self._fail
 
     def _main(self, load: Callable[[], Pipeline]) -> None:
         try:

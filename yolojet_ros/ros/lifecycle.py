@@ -8,6 +8,7 @@ import traceback
 from typing import Any, Callable
 
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.logging import LoggingSeverity, set_logger_level
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.text import one_line
@@ -37,12 +38,22 @@ def transition(callback: Callback) -> Callback:
         except UserError as error:
             if name in _REFUSABLE:
                 result = TransitionCallbackReturn.FAILURE
-            node.keep_failure(f'cannot {name}: {one_line(str(error))}')
+            _tell(node, f'cannot {name}: {one_line(str(error))}')
         except Exception as error:  # whatever it is, it must be said
             logger.debug(traceback.format_exc())
-            node.keep_failure(
-                f'cannot {name}: {type(error).__name__}: {one_line(str(error))}')
+            _tell(node, f'cannot {name}: {type(error).__name__}: {one_line(str(error))}')
         logger.debug(f'{name} ends in {result.name} after {time.monotonic() - begin:.3f} s')
+        if not node.context.ok():
+            # rclpy cannot complete the transition, and would call that an error.
+            set_logger_level(logger.name, LoggingSeverity.FATAL)
         return result
 
     return run
+
+
+def _tell(node: Any, text: str) -> None:
+    """Keep a failure, unless it only means that the process was told to end."""
+    if node.context.ok():
+        node.keep_failure(text)
+    else:
+        node.get_logger().debug(text)

@@ -12,11 +12,13 @@ from typing import Callable, Iterator, List, Optional
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.logging import LoggingSeverity, set_logger_level
 from rclpy.node import Node
+from rclpy.utilities import get_default_context, try_shutdown
 import rclpy
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.text import one_line
 from yolojet_ros.ros import middleware
+from yolojet_ros.ros.ending import Ending
 
 WRONG_INPUT = 2  # exit code
 _SWITCH_SECONDS = 2e-4
@@ -34,7 +36,7 @@ def until_shutdown() -> Iterator[None]:
     """
     try:
         yield
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except ExternalShutdownException:
         pass
     except UserError:
         raise
@@ -61,25 +63,38 @@ def run_node(
     """
     # A thread that got an image must not wait 5 ms for the executor's thread to yield.
     sys.setswitchinterval(_SWITCH_SECONDS)
-    node: Optional[Node] = None
+    ending = Ending(get_default_context())
     try:
-        try:
-            prepared = middleware.prepare()
-            _init(args)
-            with until_shutdown():
-                node = _made(make)
-                executor = SingleThreadedExecutor()
-                executor.add_node(node)
-                node.get_logger().info(prepared)
-                if start:
-                    start(node)
-                _spin(executor, node, ended)
-        finally:
-            _close(node)
+        prepared = middleware.prepare()
+        _init(args)
+        if not ending.told:
+            _live(make, prepared, start, ended, ending)
         return 0
     except UserError as error:
         print(f'{Path(sys.argv[0]).stem}: {one_line(str(error))}', file=sys.stderr)
         return WRONG_INPUT
+    finally:
+        ending.finish()
+
+
+def _live(
+    make: Callable[[], Node], prepared: str, start: Optional[Callable[[Node], None]],
+    ended: Optional[Callable[[Node], bool]], ending: Ending,
+) -> None:
+    """Make a node, spin and close it."""
+    node: Optional[Node] = None
+    try:
+        with until_shutdown():
+            node = _made(make)
+            executor = SingleThreadedExecutor()
+            executor.add_node(node)
+            node.get_logger().info(prepared)
+            if start:
+                start(node)
+            _spin(executor, node, ended)
+    finally:
+        ending.release()
+        _close(node)
 
 
 def _close(node: Optional[Node]) -> None:
@@ -89,7 +104,7 @@ def _close(node: Optional[Node]) -> None:
             if node:
                 getattr(node, 'close', node.destroy_node)()
     finally:
-        rclpy.try_shutdown()
+        try_shutdown()
 
 
 def _init(args: Optional[List[str]]) -> None:
@@ -137,7 +152,7 @@ def _spin(
             if not ended:
                 executor.spin()
             return
-        except (KeyboardInterrupt, ExternalShutdownException):
+        except ExternalShutdownException:
             raise
         except Exception as error:
             if not rclpy.ok():
