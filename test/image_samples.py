@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 import zlib
 
 import cv2
 import numpy as np
 
+# A gray slope of 16x16 (value: 8 * (x + y)) in the four inks of a printer, as Pillow writes it.
+CMYK = base64.b85decode(
+    '|JeWT01iQ9Z(?NtWB>pF0095n07C!`2?`4e2n`Dg3l0tq4-+626A}^=CmbFZATB8}FfJ)AEHgSvJ~K8(H!LkcS3yQh'
+    'PEu1+GCo>iT2Nq0QBqI;zyK5o01yBW1Va%3O%VWD5dcdO0RO}Q761VO0RR910000000000000I62mizX7!Uvg0{{R3'
+    '0000000000000041tBs2+5ip&LjX+xSpZ7_06zdH9)?g(Jq)0ndKpHXCyzrYPacL)o;?hrDD*OlJq)6cLnwst=w%7x'
+    '(8?3Xp_E7e*#')
 EOI = b'\xff\xd9'
 PROGRESSIVE = (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
 
@@ -56,6 +63,22 @@ def _png(width, height, rows, depth, color, interlace=0):
     header = struct.pack('>IIBBBBB', width, height, depth, color, 0, 0, interlace)
     return (b'\x89PNG\r\n\x1a\n' + _chunk(b'IHDR', header) + _chunk(b'IDAT', rows)
             + _chunk(b'IEND', b''))
+
+
+def animated(data, other):
+    """Make an animation of two PNG pictures of one size; the first is the still one."""
+    header, body = data[16:24], other[other.index(b'IDAT') - 4:-12]
+    frame = [_chunk(b'fcTL', struct.pack('>I', number) + header + struct.pack(
+        '>IIHHBB', 0, 0, 1, 10, 0, 0)) for number in (0, 1)]
+    length = struct.unpack('>I', body[:4])[0]
+    moved = _chunk(b'fdAT', struct.pack('>I', 2) + body[8:8 + length])
+    return (data[:33] + _chunk(b'acTL', struct.pack('>II', 2, 0)) + frame[0] + data[33:-12]
+            + frame[1] + moved + data[-12:])
+
+
+def with_profile(data):
+    """Give a PNG a colour profile that libpng complains of."""
+    return data[:33] + _chunk(b'iCCP', b'x\0\0' + zlib.compress(bytes(200))) + data[33:]
 
 
 def interlaced_png():

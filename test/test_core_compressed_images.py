@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from image_samples import (
-    EOI, huge_png, interlaced_png, jpeg, picture, PROGRESSIVE, resized_header, with_thumbnail,
-    without_tables)
+    animated, CMYK, EOI, huge_png, interlaced_png, jpeg, picture, PROGRESSIVE, resized_header,
+    with_profile, with_thumbnail, without_tables)
 
 from yolojet_ros.core.compressed_images import decode, read_image
 from yolojet_ros.core.errors import UserError
@@ -81,6 +81,70 @@ def test_half_a_picture_before_the_next_one_is_nopicture(name):
     data = _PICTURES[name]
     with pytest.raises(ImageError, match='cut off'):
         _decode(data[:len(data) * 3 // 4] + data)
+
+
+# Progressive ones lose detail where their end is lost, not pixels.
+@pytest.mark.parametrize('name', [name for name in _JPEGS if name != 'progressive'])
+def test_a_jpeg_whose_end_is_lost_is_refused_though_its_end_marker_is_there(name):
+    data = _PICTURES[name]
+    whole = _decode(data)
+    for length in range(len(data) * 2 // 3, len(data) - 2, 3):
+        try:
+            image = _decode(data[:length] + EOI)
+        except ImageError as error:
+            assert error.cause == 'decode'
+            continue
+        # What is not missed: some of the last unit of 16x16 pixels.
+        differ = np.argwhere((image != whole).any(axis=-1))
+        assert len(differ) == 0 or (differ >= (31, 47)).all(), f'{length} of {len(data)} bytes'
+
+
+@pytest.mark.parametrize('name, least', [('baseline', 0.7), ('restarts', 1.0)])
+def test_a_jpeg_whose_middle_is_lost_is_refused(name, least):
+    rng, refused = np.random.default_rng(0), 0
+    options = (cv2.IMWRITE_JPEG_RST_INTERVAL, 3) if name == 'restarts' else ()
+    data = jpeg(*options, image=picture(640, 384))
+    for _ in range(40):
+        begin = int(rng.integers(len(data) // 3, len(data) // 2))
+        try:
+            _decode(data[:begin] + data[begin + int(rng.integers(1000, 4000)):])
+        except ImageError as error:
+            refused += error.cause == 'decode'
+    assert refused >= least * 40
+
+
+def test_a_blank_picture_is_a_whole_one():
+    for blank in (np.full((45, 61, 3), 128, np.uint8), np.full((64, 64), 128, np.uint8)):
+        for options in ((), (cv2.IMWRITE_JPEG_RST_INTERVAL, 1)):
+            assert (_decode(jpeg(*options, image=blank)) == 128).all()
+
+
+def test_the_inks_of_a_printer_become_colours():
+    image, (y, x) = _decode(CMYK), np.mgrid[0:16, 0:16]
+    assert np.abs(image.astype(int) - 8 * (x + y)[..., None]).max() < 25
+    for length in range(len(CMYK) - 20, len(CMYK) - 8):
+        with pytest.raises(ImageError, match='cut off'):
+            _decode(CMYK[:length] + EOI)
+
+
+def test_of_an_animation_the_still_picture_is_decoded():
+    data, other = (cv2.imencode('.png', image)[1].tobytes() for image in (
+        picture(), 255 - picture()))
+    np.testing.assert_array_equal(_decode(animated(data, other)), picture())
+
+
+def test_libpng_says_nothing_of_pictures_that_are_broken_or_odd(capfd):
+    data = _PICTURES['PNG']
+    rng, broken = np.random.default_rng(0), [data[:-9] + EOI, data[:len(data) // 2]]
+    for _ in range(30):
+        flipped = bytearray(data)
+        flipped[int(rng.integers(33, len(data)))] ^= 1 << int(rng.integers(8))
+        broken.append(bytes(flipped))
+    for bad in broken:
+        with pytest.raises(ImageError, match='cut off'):
+            _decode(bad)
+    np.testing.assert_array_equal(_decode(with_profile(data)), picture())
+    assert capfd.readouterr().err == ''
 
 
 def test_gray_16_bit_and_transparent_png_are_pictures():
