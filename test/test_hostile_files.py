@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+import time
 
 import conv_model
 from mutations import count, mutate_bytes, mutate_tree, refused
@@ -115,6 +116,23 @@ def test_yaml_of_another_kind_is_no_profile(tmp_path, text, words):
     with pytest.raises(UserError, match='is not a build profile') as error:
         profiles.load(str(tmp_path / 'mine.yaml'))
     assert words in str(error.value)
+
+
+_MERGES = 'm0: &m0 {k: 1}\n' + ''.join(
+    f'm{level}: &m{level} {{<<: [{", ".join([f"*m{level - 1}"] * 10)}]}}\n'
+    for level in range(1, 9))
+
+
+@pytest.mark.parametrize('text, words', [
+    (_MERGES, 'refers to parts of itself'), ('x: ' + '1:' * 200_000 + '1\n', 'more than'),
+    ('x: ' + '1:' * 7000 + '1\n', ''), ('x: ' + '9' * 15_000, ''), ('{a: ' * 3500, 'no YAML')])
+def test_a_small_yaml_that_costs_hours_is_refused_at_once(tmp_path, text, words):
+    path = tmp_path / 'mine.yaml'
+    path.write_text(profiles.available()['desktop'].read_text() + text)
+    start = time.process_time()
+    with pytest.raises(UserError, match='is not a build profile') as error:
+        profiles.load(str(path))
+    assert time.process_time() - start < 2 and words in str(error.value)
 
 
 @pytest.mark.parametrize('line, words', [

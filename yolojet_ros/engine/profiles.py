@@ -20,7 +20,7 @@ PRECISIONS = ('fp32', 'fp16', 'int8')
 AUTO = 'auto'
 # The members of trt.TacticSource from TensorRT 8.2 to 11; no release has all of them.
 TACTIC_SOURCES = ('CUBLAS', 'CUBLAS_LT', 'CUDNN', 'EDGE_MASK_CONVOLUTIONS', 'JIT_CONVOLUTIONS')
-_MAX_BYTES = 1 << 20
+_MAX_BYTES = 1 << 14
 _LIMITS = {'workspace_mib': (1, 1 << 20), 'batch': (1, 4096), 'dla_cores': (0, 16),
            'optimization_level': (0, 5)}
 _DEVICE_TREE = Path('/proc/device-tree/model')
@@ -140,9 +140,18 @@ def check_tactic_sources(names: Sequence[str]) -> None:
                              f'choose of {", ".join(TACTIC_SOURCES)}')
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses references: a few lines of them make a mapping that takes hours to merge."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError('it refers to parts of itself, by *')
+        return super().compose_node(parent, index)
+
+
 def _parse(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except Exception as error:  # the parser lets many kinds through, RecursionError among them
         reason = one_line(str(error), 200) or type(error).__name__
         raise ValueError(f'no YAML: {reason}') from error
