@@ -177,3 +177,57 @@ def test_what_acts_on_the_cpu_only_is_refused_with_an_engine(model, load, wish, 
         with pytest.raises(UserError, match=name):
             load(path, backend, **wish)
     assert load(model, 'onnxruntime', **wish).name == 'onnxruntime'
+
+
+def test_what_is_loaded_is_what_was_checked(model, load, monkeypatch):
+    engine, check = model.with_suffix('.engine'), EngineCard.check
+
+    def replace_behind(*args):
+        check(*args)
+        engine.write_bytes(b'of somebody else')
+    monkeypatch.setattr(EngineCard, 'check', replace_behind)
+    assert best(load(engine)) > 0
+
+
+@pytest.mark.parametrize(
+    'broken', [b'', b'no model', None], ids=['emptied', 'replaced', 'removed'])
+def test_a_model_that_vanishes_while_it_is_loaded_is_named(model, load, monkeypatch, broken):
+    import onnxruntime
+    session = onnxruntime.InferenceSession
+
+    def vanish(*args, **options):
+        model.unlink()
+        if broken is not None:
+            model.write_bytes(broken)
+        return session(*args, **options)
+    monkeypatch.setattr(onnxruntime, 'InferenceSession', vanish)
+    with pytest.raises(UserError, match=model.name):
+        load(model, 'onnxruntime')
+
+
+def test_an_engine_that_vanishes_while_it_is_loaded_is_named(model, load, monkeypatch):
+    engine, read, calls = model.with_suffix('.engine'), EngineCard.load, []
+
+    def vanish(path):
+        calls.append(path)
+        if len(calls) == 2:  # once for its origin, once to load it
+            engine.unlink()
+        return read(path)
+    monkeypatch.setattr(EngineCard, 'load', vanish)
+    with pytest.raises(UserError, match='float.engine cannot be read'):
+        load(engine)
+
+
+def test_no_engine_is_installed_of_a_model_that_was_replaced_meanwhile(model, tmp_path):
+    out, lines = tmp_path / 'new.engine', []
+
+    def report(line):
+        if not lines:
+            export_again(model)
+        lines.append(line)
+    with pytest.raises(UserError, match='was replaced or removed while its engine was built'):
+        workflow.build_engine(
+            plan.resolve(plan.Options(str(model), 'desktop', out=str(out),
+                                      verify_images=str(tmp_path / 'pictures'))),
+            report, lambda text: None)
+    assert not out.exists() and not EngineCard.path(out).exists()

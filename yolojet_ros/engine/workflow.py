@@ -58,6 +58,7 @@ def _build_on(
         finally:
             if calibrator is not None:
                 calibrator.free()
+        _check_unchanged(plan, facts)
         progress.phase('verifying')
         with closing(Network(built.engine, Path(plan.out).name)) as network:
             head, card = read_card(network, facts.metadata)
@@ -69,6 +70,7 @@ def _build_on(
                          f'{session.obstacle}')
             found = _engine_facts(network, device, built)
         seconds = progress.elapsed
+    _check_unchanged(plan, facts)
     with atomic_path(plan.out) as temporary:
         temporary.write_bytes(built.engine)
         result = EngineCard(
@@ -81,6 +83,13 @@ def _build_on(
             verification=verdict, latency_ms=latency, **found)
         result.save(plan.out)
     return result
+
+
+def _check_unchanged(plan: BuildPlan, facts: ModelFacts) -> None:
+    """:raises UserError: if another model lies where the one lay that is built."""
+    if not Path(plan.options.onnx).is_file() or sha256(plan.options.onnx) != facts.sha256:
+        raise UserError(f'{plan.options.onnx} was replaced or removed while its engine was built; '
+                        'build again')
 
 
 def _engine_facts(network: Network, device: Device, built: builder.Built) -> Dict[str, Any]:

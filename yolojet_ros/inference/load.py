@@ -38,7 +38,17 @@ def load_backend(
     """
     path = home_path(model)
     _check(path, backend)
+    try:
+        return _loaded(path, backend, device, depth, plugins, threads, spinning)
+    except OSError as error:
+        raise UserError(f'{error.filename or path} cannot be read ({error.strerror}), or was '
+                        'replaced while it was; load it again') from error
 
+
+def _loaded(
+    path: Path, backend: str, device: int, depth: int, plugins: Sequence[str], threads: int,
+    spinning: bool,
+) -> Backend:
     def load_engine(engine: Path, warning: str) -> Backend:
         from yolojet_ros.inference.tensorrt_backend import TensorRTBackend
         loaded = checked(TensorRTBackend(engine, device=device, depth=depth, plugins=plugins))

@@ -80,6 +80,8 @@ def _load_session(path: Path, threads: Optional[int], spinning: bool):
         return onnxruntime.InferenceSession(
             str(path), options, providers=['CPUExecutionProvider'], enable_fallback=False)
     except Exception as error:  # onnxruntime has no base class of its own
+        if not path.is_file():
+            raise UserError(f'{path} was removed while it was loaded; put it back') from error
         reason = one_line(str(error), 300)
         raise UserError(
             f'{path.name} ({path.stat().st_size} bytes) is not an ONNX file that ONNX Runtime '

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from dataclasses import replace
+import hashlib
 from pathlib import Path
 from typing import Deque, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from yolojet_ros.core.detections import Detections
-from yolojet_ros.core.engine_card import EngineCard, sha256
+from yolojet_ros.core.engine_card import EngineCard
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.filters import FilterParams, Selection
 from yolojet_ros.core.image_formats import ImageView
@@ -84,12 +85,13 @@ class TensorRTBackend(Backend):
         self._samplings: OrderedDict = OrderedDict()  # Sampling by sampling.Key
         self.network: Optional[Network] = None
         try:
+            content = path.read_bytes()  # once: what is checked is what is loaded
             if engine_card is not None:
                 engine_card.check(path.name, trt.__version__, self.device.name,
-                                  self.device.capability, sha256(path))
+                                  self.device.capability, hashlib.sha256(content).hexdigest())
             self._mapped = self.device.integrated if zero_copy is None else zero_copy
             with self.device.current():
-                self._load(path, engine_card, plugins)
+                self._load(path.name, content, engine_card, plugins)
         except BaseException:
             self.close()
             raise
@@ -164,16 +166,17 @@ class TensorRTBackend(Backend):
             slot.frame.close()
 
     def _load(
-        self, path: Path, engine_card: Optional[EngineCard], plugins: Sequence[str],
+        self, name: str, content: bytes, engine_card: Optional[EngineCard],
+        plugins: Sequence[str],
     ) -> None:
         # A card comes with the engine, from whomever: what it names is not loaded.
         if engine_card is not None and engine_card.plugins and not plugins:
             raise UserError(
-                f'{path.name} needs the plugin libraries {", ".join(engine_card.plugins)}; they '
+                f'{name} needs the plugin libraries {", ".join(engine_card.plugins)}; they '
                 'run as part of this process, so name those that you trust: the parameter '
                 '"plugins" of the node, --plugin of the commands')
         load_plugins(plugins)
-        self.network = network = Network(path.read_bytes(), path.name)
+        self.network = network = Network(content, name)
         self.head, self.card = read_card(network, engine_card.metadata if engine_card else {})
         self.min_batch, self.max_batch = network.batch_range()
         self.places = self.min_batch
