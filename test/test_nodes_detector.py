@@ -248,6 +248,18 @@ def test_a_camera_motion_topic_keeps_ids_through_a_fast_pan(peer, late):
     peer.node.destroy_publisher(publisher)
 
 
+def test_a_camera_motion_message_of_two_points_is_called_so(running, peer):
+    assert peer.set_parameters(camera_motion='topic') == ''
+    publisher = peer.node.create_publisher(PolygonStamped, 'camera_motion', 10)
+    peer.spin_until(publisher.get_subscription_count)
+    message = polygon_of_warp(Header(), np.eye(2, 3), 640, 384)
+    message.polygon.points.pop()
+    publisher.publish(message)
+    running[0].wait_for_output(
+        'a message of /camera_motion has 2 points instead of three and is ignored')
+    peer.node.destroy_publisher(publisher)
+
+
 def _gray(**fields):
     return dict(image=np.zeros((48, 64, 3), np.uint8), **fields)
 

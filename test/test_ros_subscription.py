@@ -8,7 +8,8 @@ import time
 import cv2
 import numpy as np
 import pytest
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import String
 
 from models import raw_output, write_model
 from ros_peers import DOMAIN, NodeProcess, Peer, ROOT, wait_until
@@ -252,6 +253,30 @@ def test_no_publisher_is_told_from_a_silent_one(start, watch, camera):
     camera(640, 480, 10, 10, 'reliable', subscribers=5)  # which never come
     peer.spin_until(lambda: '1 publisher(s) of /image_raw, but no image arrives: '
                     'the publisher sends nothing' in peer.status()[0].message, 20)
+
+
+@pytest.mark.parametrize('topic, kind, words', [
+    ('image_raw', String, '/image_raw carries std_msgs/msg/String, and no sensor_msgs/msg/Image'),
+    ('image_raw/compressed', CompressedImage,
+     '/image_raw has no publisher, but /image_raw/compressed has: clean the node up and set '
+     'transport to compressed')])
+def test_what_is_published_instead_is_named(start, watch, topic, kind, words):
+    peer = watch()
+    peer.node.create_publisher(kind, topic, 10)
+    start()
+    peer.spin_until(lambda: words in peer.status()[0].message, 15)
+
+
+def test_no_image_is_never_told_without_a_reason(start, watch):
+    peer = watch()
+    start()
+    begin = time.monotonic()
+    for seconds in (1.0, 3.5):  # publishers that send nothing come and go meanwhile
+        peer.spin_until(lambda: time.monotonic() > begin + seconds, 10)
+        peer.node.create_publisher(Image, 'image_raw', 10)
+    peer.spin_until(lambda: time.monotonic() > begin + 7, 10)
+    told = [status.message for status in peer.statuses if 'no image for' in status.message]
+    assert len(told) > 2 and all('; /image_raw' in text or 'publisher(s)' in text for text in told)
 
 
 @pytest.mark.parametrize('environment, same', [

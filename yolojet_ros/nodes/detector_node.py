@@ -101,7 +101,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         self._bond = ManagerBond(self)
         self._failure_guard = self.create_guard_condition(self._on_worker_failure)
         self._motion_topic = self.create_subscription(
-            PolygonStamped, 'camera_motion', self._warps.add, 50).topic_name
+            PolygonStamped, 'camera_motion', self._on_motion, 50).topic_name
         # Health is reported even while simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._publish_diagnostics, clock=steady)
@@ -312,6 +312,13 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             self._log_rarely(
                 f'image:{error.cause}', f'dropped an image ({count} so far): {error}')
 
+    def _on_motion(self, message: PolygonStamped) -> None:
+        fault = self._warps.add(message)
+        if fault and self._used and self._used.camera_motion == 'topic':
+            self._log_rarely('polygon', (
+                f'a message of {self._motion_topic} has {fault} and is ignored; it must hold '
+                'where the corners (0, 0), (width, 0), (0, height) of the previous image lie'))
+
     def _told_motion(self, view: ImageView, header: Header) -> Optional[np.ndarray]:
         """Return how the camera moved by the topic, waiting for it if somebody publishes."""
         missed = self._warps.missed
@@ -320,7 +327,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
                                    self._used.camera_motion_wait if told_by else 0.0)
         if self._warps.missed > missed:
             self._log_rarely('motion', (
-                f'no message of {self._motion_topic} had the stamp of an image within '
+                f'no valid message of {self._motion_topic} had the stamp of an image within '
                 f'{self._used.camera_motion_wait} s ({missed + 1} so far, {told_by} publishers); '
                 'the next one is told the sum; raise camera_motion_wait if it comes later'))
         return warp

@@ -36,6 +36,7 @@ _CHANGE_SECONDS = 3.0  # s in which a new subscription should have its first ima
 _SETTLE_SECONDS = 1.0  # s in which a new subscription has not found its feet
 _LOG_SECONDS = 60.0  # between two times that the same is said
 _EXPECTED = {Image: 640 * 480 * 3, CompressedImage: 100_000}  # bytes, where none has arrived
+_TYPES = {Image: 'sensor_msgs/msg/Image', CompressedImage: 'sensor_msgs/msg/CompressedImage'}
 # Stamp and the moment of publishing, 0 where rclpy does not tell it (Humble).
 _Identity = Tuple[int, int, int]
 _TELLS_INFO = hasattr(Subscription, 'CallbackType')
@@ -96,8 +97,10 @@ class ImageSubscription:
         """Return why images do not arrive, in one sentence, or ''."""
         silent = time.monotonic() - self._last_received > _SILENCE
         if not self._publishers:
-            return (f'{self.topic_name} has no publisher; check the topic name'
-                    if silent else '')
+            return self._nobody() if silent else ''
+        if silent and self._is_new():
+            return (f'{self.topic_name} has its publisher for less than {_SILENCE:.0f} s; '
+                    'its first image is awaited')
         lost, received = self._recent()
         missing = missing_stamps(list(self._stamps)) if len(self._publishers) == 1 else 0
         perhaps = ''
@@ -119,6 +122,28 @@ class ImageSubscription:
         offered = all(offer == ReliabilityPolicy.RELIABLE for _, offer in self._publishers)
         cause = self._reception.cause(self._expected(), self.reliability, offered)
         return f'{found}: {perhaps}{cause}'
+
+    def _nobody(self) -> str:
+        """Say that nobody publishes what is subscribed, and what is published instead."""
+        others = {info.topic_type for info in self._infos(self.topic_name)} - {_TYPES[self._kind]}
+        if others:
+            return (f'{self.topic_name} carries {", ".join(sorted(others))}, and no '
+                    f'{_TYPES[self._kind]}; check the topic name')
+        compressed = self._kind is CompressedImage
+        beside = image_topic(self._node, not compressed)
+        if self._infos(beside, Image if compressed else CompressedImage):
+            return (f'{self.topic_name} has no publisher, but {beside} has: clean the node up and '
+                    f'set transport to {"raw" if compressed else "compressed"}')
+        return f'{self.topic_name} has no publisher; check the topic name'
+
+    def _infos(self, topic: str, kind: Any = None) -> List[Any]:
+        """Return the publishers of a topic, of a type if one is given."""
+        return [info for info in self._node.get_publishers_info_by_topic(topic)
+                if kind is None or info.topic_type == _TYPES[kind]]
+
+    def _is_new(self) -> bool:
+        """Return whether a change was so little ago that images need not have come since."""
+        return time.monotonic() - self._changed < _SILENCE
 
     def values(self) -> Dict[str, Any]:
         """Return what diagnostics show of the way that images come."""
@@ -240,28 +265,30 @@ class ImageSubscription:
         self._counts.append((self._received, self._lost))
         if now - self._changed > _CHANGE_SECONDS:
             self._drop_old()
-            silent = self._publishers and now - self._last_received > _GIVE_UP
+            silent = self._publishers and now - max(
+                self._last_received, self._changed) > _GIVE_UP
             if silent or many(*self._recent()):
                 self._losing = True
         self._look_at_publishers()
         self._change_over()
         if now - self._changed > _CHANGE_SECONDS:
             self._brought_by.clear()
-        for text in (self._reception.limit(self._size), self.problem()):
-            self._say(text)
+        self._say(self._reception.limit(self._size))
+        if not self._is_new():
+            self._say(self.problem())
 
     def _look_at_publishers(self) -> None:
         """Learn who publishes; a new publisher is given the benefit of the doubt."""
         found = sorted(
             (bytes(info.endpoint_gid), info.qos_profile.reliability)
-            for info in self._node.get_publishers_info_by_topic(self.topic_name))
+            for info in self._infos(self.topic_name, self._kind))
         if found != self._publishers:
             self._other_camera |= not set(found) & set(self._publishers)
             self._publishers = found
             self._losing = False
             self._counts = deque([(self._received, self._lost)], maxlen=_WINDOW + 1)
             self._stamps.clear()
-            self._changed = self._last_received = time.monotonic()
+            self._changed = time.monotonic()
 
     def _say(self, text: str) -> None:
         # What differs in numbers only is the same.
@@ -285,7 +312,7 @@ class ImageSubscription:
 
     def _qos_text(self) -> str:
         theirs = [f'{_name(info)} offers {_describe(info.qos_profile)}'
-                  for info in self._node.get_publishers_info_by_topic(self.topic_name)]
+                  for info in self._infos(self.topic_name, self._kind)]
         return (f'{self._node.get_name()} requests {self.reliability.name}, VOLATILE; '
                 f'{"; ".join(theirs) or "?"}; change the publisher, or set '
                 f'qos_overrides.{self.topic_name}.subscription.reliability')

@@ -41,6 +41,14 @@ def warp_of_polygon(message: PolygonStamped, width: int, height: int) -> Optiona
     return warp if np.isfinite(warp).all() else None
 
 
+def fault_of_polygon(message: PolygonStamped) -> str:
+    """Return what keeps a message from being a warp, in words, or ''."""
+    count = len(message.polygon.points)
+    if count != 3:
+        return f'{count} points instead of three'
+    return '' if warp_of_polygon(message, 1, 1) is not None else 'a point that is not finite'
+
+
 class WarpBuffer:
     """
     Collect camera motion by stamp, and compose it until an image has used it.
@@ -60,19 +68,25 @@ class WarpBuffer:
         self._silent = False  # nothing came during the last wait, nor since
         self.missed = 0
 
-    def add(self, message: PolygonStamped) -> None:
-        """Take a message; a stamp that goes back starts anew, what holds no motion is nothing."""
+    def add(self, message: PolygonStamped) -> str:
+        """
+        Take a message; a stamp that goes back starts anew.
+
+        :return: what is wrong with a message that holds no motion, or ''
+        """
+        fault = fault_of_polygon(message)
         stamp = _nanoseconds(message.header)
         with self._arrived:
             self._silent = False
-            if warp_of_polygon(message, 1, 1) is None:
-                return
+            if fault:
+                return fault
             if self._held and stamp < self._held[-1][0]:
                 self._held.clear()
             if len(self._held) == _HELD:
                 self._forgotten = self._held[0][0]
             self._held.append((stamp, message))
             self._arrived.notify_all()
+        return ''
 
     def reset(self) -> None:
         """Let the next image be the first."""
