@@ -11,7 +11,7 @@ import pytest
 from models import raw_output, write_model
 from ros_peers import NodeProcess, Peer, set_stamp
 from geometry_msgs.msg import PolygonStamped
-from rcl_interfaces.msg import Parameter as ParameterMessage, ParameterValue
+from rcl_interfaces.msg import Parameter as ParameterMessage, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -188,6 +188,7 @@ def test_descriptors_tell_type_range_and_meaning(peer):
     assert threshold.floating_point_range[0].to_value == 1.0
     assert tracker.integer_range[0].from_value == 1
     assert 'polygon' in roi.description and roi.dynamic_typing
+    assert roi.type == ParameterType.PARAMETER_DOUBLE_ARRAY
     assert model.read_only and 'clean up' in model.description
 
 

@@ -65,11 +65,31 @@ def test_fixed_parameters_are_free_again_after_cleanup(start, model, tmp_path):
     assert peer.set_parameters(model=str(model)) == ''
     assert peer.change_state('configure')
     assert peer.describe('model')[0].read_only
-    assert peer.set_parameters(model='other.onnx')
+    assert peer.set_parameters(model='other.onnx') == (
+        'model is fixed now; first ros2 lifecycle set /detector deactivate, if it is active, and '
+        'ros2 lifecycle set /detector cleanup')
+    assert peer.set_parameters(autostart=True) == (
+        'autostart is fixed now; start the node again with -p autostart:=VALUE')
+    qos = 'qos_overrides./image_raw.subscription.depth'
+    assert peer.set_parameters(**{qos: 3}) == (
+        f'"{qos}" is read from the start only; start the node again with -p {qos}:=VALUE')
     assert peer.change_state('cleanup')
     assert not peer.describe('model')[0].read_only
     assert peer.set_parameters(backend='cpu') == (
         'backend is "cpu"; it must be one of auto, tensorrt, onnxruntime')
+
+
+def test_a_second_detector_of_the_same_name_is_told(start, model, tmp_path):
+    _, peer = start(model=str(model))
+    second = NodeProcess(_MODULE, tmp_path / 'second', {'model': str(model)})
+    try:
+        words = '1 more node(s) called /detector, which publish on the same topics'
+        second.wait_for_output(words)
+        status = peer.status(seconds=5)[0]
+        assert status.level == b'\1' and words in status.message
+    finally:
+        assert second.stop() == 0
+    peer.spin_until(lambda: words not in peer.status()[0].message)
 
 
 def test_without_a_model_the_demo_model_is_taken(start):

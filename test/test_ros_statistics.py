@@ -4,7 +4,19 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed')
 
-from yolojet_ros.ros.statistics import Statistics  # noqa: E402
+from yolojet_ros.ros.statistics import Statistics, SUPERSEDED  # noqa: E402
+
+
+@pytest.mark.parametrize('cause, text', [
+    (SUPERSEDED, 'detecting'), ('step', '9 of the last 10 images were dropped; see dropped_*')])
+def test_that_newer_images_win_is_no_fault(cause, text):
+    statistics = Statistics()
+    for _ in range(10):
+        statistics.on_received()
+    for _ in range(9):
+        statistics.on_dropped(cause)
+    statistics.on_processed(1, 0.01, {})
+    assert statistics.report(active=True)[1] == text
 
 
 @pytest.mark.parametrize('age, text', [

@@ -139,6 +139,13 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             self._warps.reset()
             pipeline.camera_motion = _estimator(wanted.camera_motion)
 
+    def how_to_change(self, name: str) -> str:
+        """Say what to do where a parameter is fixed now."""
+        if name not in FIXED:
+            return super().how_to_change(name)
+        command = f'ros2 lifecycle set {self.get_fully_qualified_name()}'
+        return f'first {command} deactivate, if it is active, and {command} cleanup'
+
     def _fix_parameters(self, fixed: bool) -> None:
         for name in FIXED:
             self.describe_parameter(name).read_only = fixed
@@ -433,6 +440,10 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         self._log_backend_warnings()
         if self._active:
             self.get_logger().debug('in the last second: ' + _summary(values))
+        namesakes = self._namesakes()
+        if namesakes:
+            self._log_rarely('namesakes', namesakes)
+            level, text = DiagnosticStatus.WARN, namesakes
         if self._failure:
             level, text = DiagnosticStatus.ERROR, self._failure
         pipeline = self._pipeline
@@ -459,15 +470,23 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         with until_shutdown():
             self._diagnostics_publisher.publish(message)
 
+    def _namesakes(self) -> str:
+        """Say that other nodes have the full name of this one, or ''."""
+        own = self.get_name(), self.get_namespace()
+        count = self.get_node_names_and_namespaces().count(own) - 1
+        return '' if count < 1 else (
+            f'{count} more node(s) called {self.get_fully_qualified_name()}, which publish on the '
+            'same topics; give each a namespace (one that was killed is counted for 20 s more)')
+
+
+def _estimator(mode: str) -> Optional[CameraMotion]:
+    return CameraMotion(mode) if mode in ('auto', 'flow') else None
+
 
 def _summary(values: List[KeyValue]) -> str:
     """Return rates, ages and counts, without the times of the stages."""
     return ', '.join(f'{item.key} {item.value}' for item in values
                      if item.key.startswith('age') or not item.key.endswith('_ms_p50'))
-
-
-def _estimator(mode: str) -> Optional[CameraMotion]:
-    return CameraMotion(mode) if mode in ('auto', 'flow') else None
 
 
 _SAMPLE = Detections(

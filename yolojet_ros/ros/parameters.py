@@ -55,16 +55,25 @@ class CheckedParameters:
                 successful=False, reason=(
                     f'refused for {type(error).__name__}: {one_line(str(error))}'))
 
+    def how_to_change(self, name: str) -> str:
+        """Say what to do where a parameter is fixed now."""
+        return f'start the node again with -p {name}:=VALUE'
 
-def _conform(node: Node, parameter: Parameter) -> Parameter:
+
+def _conform(node: Any, parameter: Parameter) -> Parameter:
     """Return a parameter in the type that was declared, or raise UserError."""
     name = parameter.name
     if not node.has_parameter(name):
+        if name.startswith('qos_overrides.'):  # declared with the subscription, later
+            raise UserError(f'{shown(name)} is read from the start only; '
+                            + node.how_to_change(name))
         raise UserError(f'{shown(name)} is no parameter of this node'
                         + _nearest(name, node.get_parameters_by_prefix('')))
     if parameter.type_ == Parameter.Type.NOT_SET:
         raise UserError(f'{name} cannot be deleted; set the value that you want instead')
     descriptor = node.describe_parameter(name)
+    if descriptor.read_only:
+        raise UserError(f'{name} is fixed now; {node.how_to_change(name)}')
     kind = None if descriptor.dynamic_typing else _TYPES.get(Parameter.Type(descriptor.type))
     if kind is None:
         return parameter
@@ -196,6 +205,8 @@ def declare_dataclass(node: Node, params: Type, prefix: str = '') -> None:
     for item in fields(params):
         declare(node, prefix + item.name, item.default, item.metadata['description'],
                 item.metadata['minimum'], item.metadata['maximum'])
+        if _LISTS.get(item.name) is _polygon:  # for an empty list rclpy makes one up
+            node.describe_parameter(prefix + item.name).type = Parameter.Type.DOUBLE_ARRAY.value
 
 
 def read_dataclass(

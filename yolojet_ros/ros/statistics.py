@@ -99,7 +99,8 @@ class Statistics:
         with self._lock:
             now = time.monotonic()
             then, received, processed, dropped = self._last_report
-            total_dropped = sum(self.drops.values())
+            # That newer images win is the intention.
+            total_dropped = sum(self.drops.values()) - self.drops[SUPERSEDED]
             self._last_report = (now, self.received, self.processed, total_dropped)
             seconds = max(now - then, 1e-6)
             new, lost = self.received - received, total_dropped - dropped
