@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+import signal
 import subprocess
 import sys
 import time
@@ -65,6 +66,48 @@ def test_wrong_parameters_end_with_2(run, tmp_path):
     assert statuses[-1].level == DiagnosticStatus.ERROR
     assert 'no model at' in statuses[-1].message
     assert run(profile='desktop')[0] == 2
+
+
+# TensorRT tells what it does and does not come back, however the process is asked to end.
+_ENDLESS = """
+import sys, time
+from yolojet_ros.nodes import engine_builder_node as node
+def build(plan, report, warn):
+    while True:
+        report('1 s  timing kernels')
+        time.sleep(0.02)
+node.resolve = lambda options: Plan
+node.build_engine = build
+class Plan:
+    out, precision, workspace_bytes = 'no.engine', 'fp16', 0
+    options, profile = type('', (), {'onnx': 'no.onnx'}), type('', (), {'name': 'desktop'})
+sys.exit(node.main())
+"""
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('seconds', [0.2, 0.35])
+def test_a_signal_ends_a_build_without_a_trace(tmp_path, number, seconds):
+    log = tmp_path / 'log'
+    with log.open('w') as stream:
+        process = subprocess.Popen(
+            [sys.executable, '-c', _ENDLESS, '--ros-args', '-p', 'onnx:=no.onnx'],
+            env=dict(os.environ, ROS_DOMAIN_ID='88', PYTHONPATH=str(ROOT)), stdout=stream,
+            stderr=subprocess.STDOUT,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    try:
+        limit = time.monotonic() + 30
+        while 'timing kernels' not in log.read_text() and time.monotonic() < limit:
+            time.sleep(0.05)
+        time.sleep(seconds)
+        for _ in range(3):
+            process.send_signal(number)
+            time.sleep(0.01)
+        assert process.wait(10) == 130
+    finally:
+        process.kill()
+        process.wait()
+    assert 'Traceback' not in log.read_text() and '[ERROR]' not in log.read_text()
 
 
 def test_the_executable_ends_with_the_code_of_the_node(tmp_path):

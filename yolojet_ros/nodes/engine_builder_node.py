@@ -17,7 +17,7 @@ from yolojet_ros.engine.report import headline
 from yolojet_ros.engine.workflow import build_engine
 from yolojet_ros.ros import parameters
 from yolojet_ros.ros.ending import leave
-from yolojet_ros.ros.spin import run_node
+from yolojet_ros.ros.spin import run_node, until_shutdown
 
 _INTERRUPTED = 130  # exit code
 _SETTLE_SECONDS = 0.5  # in which the last diagnostics reach their subscribers
@@ -85,7 +85,8 @@ class EngineBuilderNode(parameters.CheckedParameters, Node):
             self._fail(f'{type(error).__name__}: {error}', 1)
 
     def _succeed(self, plan: BuildPlan, card: EngineCard) -> None:
-        self.get_logger().info(headline(plan.out, card))
+        if self.context.ok():
+            self.get_logger().info(headline(plan.out, card))
         self._publish(DiagnosticStatus.OK, 'built', {
             'engine': plan.out, 'precision': card.precision, 'TensorRT': card.tensorrt,
             'GPU': card.gpu, 'latency_ms': card.latency_ms.get('median'),
@@ -93,7 +94,8 @@ class EngineBuilderNode(parameters.CheckedParameters, Node):
         self._end(0)
 
     def _fail(self, reason: str, exit_code: int) -> None:
-        self.get_logger().error(reason)
+        if self.context.ok():
+            self.get_logger().error(reason)
         self._publish(DiagnosticStatus.ERROR, reason, {})
         self._end(exit_code)
 
@@ -102,14 +104,21 @@ class EngineBuilderNode(parameters.CheckedParameters, Node):
         self.exit_code = exit_code
 
     def _report(self, line: str) -> None:
-        self.get_logger().info(line)
+        if self.context.ok():
+            self.get_logger().info(line)
         self._publish(DiagnosticStatus.OK, line.partition(' s  ')[2] or line, {})
 
     def _warn(self, text: str) -> None:
-        self.get_logger().warning(text)
+        if self.context.ok():
+            self.get_logger().warning(text)
         self._publish(DiagnosticStatus.WARN, text, {})
 
     def _publish(self, level: bytes, message: str, values: dict) -> None:
+        # TensorRT goes on when the process was told to end, and nothing may be raised in it.
+        with until_shutdown():
+            self._publish_status(level, message, values)
+
+    def _publish_status(self, level: bytes, message: str, values: dict) -> None:
         values = {'elapsed_s': round(time.monotonic() - self._start, 1), **values}
         status = DiagnosticStatus(
             level=level, name=f'{self.get_fully_qualified_name()}: build', message=message,
