@@ -11,6 +11,7 @@ import threading
 from typing import Any
 
 from rclpy.context import Context
+from rclpy.logging import LoggingSeverity, set_logger_level
 from rclpy.signals import uninstall_signal_handlers
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -27,11 +28,13 @@ class Ending:
 
     :param context: of the process, before or after its `init`
 
+    logger: name of the node's, once there is one
     told: whether a signal has come, also one before `init`
     """
 
     def __init__(self, context: Context) -> None:
         self.told = False
+        self.logger = ''
         self._context = context
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -42,6 +45,8 @@ class Ending:
         if not self.told and self._context.handle:
             with suppress(Exception):  # it is shut down already
                 self._context.handle.shutdown()
+            if self.logger:  # rclpy calls it an error that it cannot go on without a context
+                set_logger_level(self.logger, LoggingSeverity.FATAL)
         self.told = True
 
     def release(self) -> None:

@@ -8,7 +8,6 @@ import traceback
 from typing import Any, Callable
 
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
-from rclpy.logging import LoggingSeverity, set_logger_level
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.text import one_line
@@ -43,9 +42,6 @@ def transition(callback: Callback) -> Callback:
             logger.debug(traceback.format_exc())
             _tell(node, f'cannot {name}: {type(error).__name__}: {one_line(str(error))}')
         logger.debug(f'{name} ends in {result.name} after {time.monotonic() - begin:.3f} s')
-        if not node.context.ok():
-            # rclpy cannot complete the transition, and would call that an error.
-            set_logger_level(logger.name, LoggingSeverity.FATAL)
         return result
 
     return run

@@ -86,6 +86,7 @@ def _live(
     try:
         with until_shutdown():
             node = _made(make)
+            ending.logger = node.get_logger().name
             executor = SingleThreadedExecutor()
             executor.add_node(node)
             node.get_logger().info(prepared)
