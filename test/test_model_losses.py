@@ -77,7 +77,7 @@ def test_gradient_steps_reduce_the_loss():
     network = YOLOv8('n', 2).train()
     images = torch.rand(2, 3, 64, 96)
     targets = _targets([[10, 10, 50, 40], [60, 20, 90, 60]], [0, 1])
-    targets = Targets(*(part.expand(2, *part.shape[1:]) for part in targets))
+    targets = targets.each(lambda part: part.expand(2, *part.shape[1:]))
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
     losses = []
     for _ in range(12):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 torch = pytest.importorskip('torch')
@@ -9,13 +11,21 @@ torch.set_num_threads(1)  # small networks: more threads only wait for each othe
 
 from yolojet_ros.core.errors import UserError  # noqa: E402
 from yolojet_ros.model.yolov8 import (  # noqa: E402
-    anchor_points, Detector, flatten, parameter_count, YOLOv8)
+    anchor_points, Detector, flatten, parameter_count, Task, YOLOv8)
 
 
 @pytest.mark.parametrize('variant, classes, count', [
     ('n', 80, 3_157_200), ('n', 7, 3_012_213), ('s', 80, 11_166_560), ('m', 80, 25_902_640)])
 def test_parameter_counts_are_the_published_ones(variant, classes, count):
     assert parameter_count(YOLOv8(variant, classes)) == count
+
+
+@pytest.mark.parametrize('task, classes, count', [
+    (Task('segment'), 80, 3_409_968), (Task('segment'), 7, 3_264_981),
+    (Task('pose', (17, 3)), 1, 3_295_470), (Task('obb'), 80, 3_228_867),
+    (Task('obb'), 7, 3_083_880)])
+def test_parameter_counts_of_the_tasks_are_the_published_ones(task, classes, count):
+    assert parameter_count(YOLOv8('n', classes, task)) == count
 
 
 @pytest.mark.parametrize('width, height', [(320, 192), (96, 64), (160, 224)])
@@ -48,7 +58,7 @@ def test_anchor_points_follow_the_order_of_the_flattened_maps():
     maps = [torch.zeros(1, 65, 64 // s, 96 // s) for s in (8, 16, 32)]
     points, strides = anchor_points(maps)
     maps[0][0, 64, 2, 5] = 1.0
-    place = int(flatten(maps)[1][0, 0].argmax())
+    place = int(flatten(maps)[0, 64].argmax())
     assert points[:, place].tolist() == [5.5, 2.5] and strides[0, place] == 8
 
 
@@ -57,3 +67,44 @@ def test_unknown_variant_is_refused():
         YOLOv8('x', 80)
     with pytest.raises(UserError, match='1 to 10000 classes'):
         YOLOv8('n', 0)
+    with pytest.raises(UserError, match='choose one of detect, segment, pose, obb'):
+        YOLOv8('n', 80, Task('classify'))
+    with pytest.raises(UserError, match=r'keypoint shape is \[0, 0\]'):
+        YOLOv8('n', 80, Task('pose'))
+
+
+def _logits(network, extra):
+    """Return maps of nothing but one object in cell (x 3, y 1) of stride 16; sides 1 0 2 4."""
+    rows = 64 + network.classes + network.task.extra
+    maps = [torch.full((1, rows, 64 // s, 96 // s), -20.0) for s in (8, 16, 32)]
+    for side, distance in enumerate((1, 0, 2, 4)):
+        maps[1][0, 16 * side + distance, 1, 3] = 20.0
+    maps[1][0, 65, 1, 3] = 5.0
+    maps[1][0, 66:, 1, 3] = torch.tensor(extra)
+    output = network.decode(maps)[0]
+    return output[:, int(output[5].argmax())]
+
+
+def test_decode_places_keypoints_from_the_corner_of_the_cell():
+    network = YOLOv8('n', 2, Task('pose', (2, 3)))
+    found = _logits(network, [0.0, 0.5, 2.0, -1.0, 0.25, -2.0])
+    # Twice the value, in cells, from the corner of cell (3, 1).
+    expected = [16 * 3.0, 16 * 2.0, 0.8808, 16 * 1.0, 16 * 1.5, 0.1192]
+    assert found[6:].tolist() == pytest.approx(expected, abs=1e-3)
+
+
+def test_decode_measures_the_sides_of_a_turned_box_along_its_axes():
+    network = YOLOv8('n', 2, Task('obb'))
+    found = _logits(network, [math.log(3.0)])
+    # sigmoid(log 3) = 0.75: a quarter turn clockwise takes right to down and down to left.
+    assert found[6] == pytest.approx(math.pi / 2, abs=1e-4)
+    right, down = (2 - 1) / 2, (4 - 0) / 2
+    expected = [16 * (3.5 - down), 16 * (1.5 + right), 16 * 3, 16 * 4]
+    assert found[:4].tolist() == pytest.approx(expected, abs=1e-2)
+
+
+def test_prototypes_have_a_cell_for_four_pixels():
+    network = YOLOv8('n', 5, Task('segment')).eval()
+    with torch.no_grad():
+        rows, prototypes = Detector(network)(torch.rand(2, 3, 64, 96))
+    assert rows.shape == (2, 4 + 5 + 32, 126) and prototypes.shape == (2, 32, 16, 24)

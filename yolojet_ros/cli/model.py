@@ -84,7 +84,7 @@ def _info(args: argparse.Namespace) -> int:
             print(f'  {key}: {value}')
     else:
         network = YOLOv8(args.variant, args.classes)
-    print(f'YOLOv8{network.variant}, {network.classes} classes: '
+    print(f'YOLOv8{network.variant}, {network.task.name}, {network.classes} classes: '
           f'{parameter_count(network):,} parameters')
     return 0
 
@@ -93,6 +93,8 @@ def _add_train(commands) -> None:
     parser = commands.add_parser('train', help='train on the synthetic scene')
     parser.add_argument('output', type=Path, help='.pt file to write')
     parser.add_argument('--variant', help='n, s or m (default n)')
+    parser.add_argument('--task', choices=('detect', 'segment', 'pose', 'obb'), help=(
+        'what the network finds besides boxes (default detect)'))
     parser.add_argument('--size', help='network input (default 320x192)')
     parser.add_argument('--weights', type=Path, help='start from these weights (pruned or not)')
     parser.add_argument('--resume', action='store_true', help=(
@@ -122,8 +124,8 @@ def _train(args: argparse.Namespace) -> int:
     import torch
     from yolojet_ros.model import checkpoint
     from yolojet_ros.model.training import resumed_plan, Trainer, TrainingPlan
-    from yolojet_ros.model.yolov8 import YOLOv8
-    from yolojet_ros.sim.scene import CLASS_NAMES
+    from yolojet_ros.model.yolov8 import Task, YOLOv8
+    from yolojet_ros.sim.frame import CLASS_NAMES, KEYPOINT_NAMES
 
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     chosen = {name: getattr(args, name) for name in TrainingPlan.__dataclass_fields__
@@ -135,19 +137,21 @@ def _train(args: argparse.Namespace) -> int:
             raise UserError(f'{args.output} holds a finished training; start with --weights')
         plan = resumed_plan(model.state, chosen)
         _refuse_changes(args, weights=None, size='%dx%d' % model.input_size,
-                        variant=model.network.variant)
+                        variant=model.network.variant, task=model.network.task.name)
     elif args.weights:
         plan = TrainingPlan(**chosen)
         model = checkpoint.load(args.weights, device)
         model.state = {}
         if args.size:
             model.input_size = image_size(args.size)
-        _refuse_changes(args, variant=model.network.variant)
+        _refuse_changes(args, variant=model.network.variant, task=model.network.task.name)
     else:
         plan = TrainingPlan(**chosen)
         torch.manual_seed(plan.seed)
+        name = args.task or 'detect'
+        task = Task(name, (len(KEYPOINT_NAMES), 3) if name == 'pose' else (0, 0))
         model = checkpoint.TrainedModel(
-            YOLOv8(args.variant or 'n', len(CLASS_NAMES)), CLASS_NAMES,
+            YOLOv8(args.variant or 'n', len(CLASS_NAMES), task), CLASS_NAMES,
             image_size(args.size or '320x192'))
     accuracy = Trainer(model, plan, device).run(args.output)
     print(f'{args.output}: mAP50 {accuracy.map50:.4f}, mAP50-95 {accuracy.map:.4f} '

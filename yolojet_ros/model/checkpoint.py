@@ -14,7 +14,7 @@ from torch import nn
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
 from yolojet_ros.core.model_card import MAX_CLASSES
-from yolojet_ros.model.yolov8 import C2f, ConvUnit, YOLOv8
+from yolojet_ros.model.yolov8 import C2f, ConvUnit, Task, YOLOv8
 
 _FORMAT = 'yolojet-yolov8-1'
 
@@ -43,7 +43,8 @@ def save(model: TrainedModel, path: Path) -> None:
     content = {
         'format': _FORMAT, 'variant': model.network.variant, 'names': list(model.names),
         'input_size': list(model.input_size), 'recipe': dict(model.recipe),
-        'weights': model.network.state_dict(), 'state': model.state}
+        'weights': model.network.state_dict(), 'state': model.state,
+        'task': model.network.task.name, 'keypoints': list(model.network.task.keypoints)}
     # Through memory: PyTorch's own writer does not say that the disk is full.
     data = io.BytesIO()
     torch.save(content, data)
@@ -116,7 +117,10 @@ def _rebuild(content: Mapping[str, Any], device: str) -> TrainedModel:
     recipe = {str(key): str(value) for key, value in content['recipe'].items()}
     if not isinstance(content['state'], dict):
         raise ValueError('state')
-    network = YOLOv8(content['variant'], len(names))
+    # Older files know detection only.
+    points, values = content.get('keypoints', (0, 0))
+    task = Task(content.get('task', 'detect'), (int(points), int(values)))
+    network = YOLOv8(content['variant'], len(names), task)
     _shrink_to(network, content['weights'])
     network.load_state_dict(content['weights'])
     return TrainedModel(network.to(device), names, (width, height), recipe, content['state'])

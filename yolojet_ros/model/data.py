@@ -7,7 +7,7 @@ from functools import partial
 import json
 import multiprocessing
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -40,12 +40,17 @@ class LabelledImage:
     classes: int64[n]
     clear: bool[n], whether a detector is asked to find the object; one that is too small
         or hidden to be asked for may be found without penalty
+    instances, rotated, keypoints: what some tasks need, as in sim.frame.SceneFrame; None where
+        it is not labelled
     """
 
     image: np.ndarray
     boxes: np.ndarray
     classes: np.ndarray
     clear: np.ndarray
+    instances: Optional[np.ndarray] = None
+    rotated: Optional[np.ndarray] = None
+    keypoints: Optional[np.ndarray] = None
 
 
 @dataclass(frozen=True)
@@ -91,29 +96,34 @@ def some_names(names: Sequence[str]) -> str:
     return ', '.join(names[:10]) + (f' and {len(names) - 10} more' if len(names) > 10 else '')
 
 
-def scene_set(count: int, first_seed: int) -> LabelledSet:
-    """Return stills of the synthetic scene."""
-    return LabelledSet('the scene', CLASS_NAMES, count, scene_stills(count, first_seed))
+def scene_set(count: int, first_seed: int, turned: bool = False) -> LabelledSet:
+    """Return stills of the synthetic scene; see sample() for `turned`."""
+    return LabelledSet(
+        'the scene', CLASS_NAMES, count, scene_stills(count, first_seed, turned=turned))
 
 
-def scene_still(seed: int, size: Tuple[int, int]) -> LabelledImage:
+def scene_still(seed: int, size: Tuple[int, int], turned: bool = False) -> LabelledImage:
     """Render the still of the synthetic scene with this seed at (width, height)."""
-    frame = sample(seed, *size)
+    frame = sample(seed, *size, turned=turned)
     sides = (frame.boxes[:, 2:] - frame.boxes[:, :2]).min(1, initial=np.inf)
     clear = (frame.visibility >= MIN_VISIBILITY) & (sides >= MIN_SIDE)
-    return LabelledImage(frame.image, frame.boxes, frame.classes.astype(np.int64), clear)
+    return LabelledImage(
+        frame.image, frame.boxes, frame.classes.astype(np.int64), clear, frame.instances,
+        frame.rotated, frame.keypoints)
 
 
 def scene_stills(
     count: int, first_seed: int, size: Tuple[int, int] = (640, 384), workers: int = 0,
+    turned: bool = False,
 ) -> Iterator[LabelledImage]:
     """
     Yield the stills of `count` consecutive seeds, in order.
 
     :param workers: processes that render; 0 renders in this one.
+    :param turned: turn objects by any angle in the picture.
     """
     yield from in_processes(
-        partial(scene_still, size=size), range(first_seed, first_seed + count), workers)
+        partial(scene_still, size=size, turned=turned), range(first_seed, first_seed + count), workers)
 
 
 def in_processes(function, items, workers: int) -> Iterator:

@@ -6,7 +6,7 @@ import copy
 import io
 from pathlib import Path
 import tempfile
-from typing import Optional
+from typing import Dict, Optional
 import warnings
 import zipfile
 import zlib
@@ -19,7 +19,7 @@ from yolojet_ros.core.installing import install_command
 from yolojet_ros.model import onnx_file
 from yolojet_ros.model.checkpoint import check_size, TrainedModel
 from yolojet_ros.model.nms_graph import append_nms, NmsSettings
-from yolojet_ros.model.yolov8 import Detector
+from yolojet_ros.model.yolov8 import Detector, Task
 
 MIN_OPSET, MAX_OPSET = 13, 19
 # Largest difference between PyTorch and ONNX Runtime, relative to boxes in pixels.
@@ -33,13 +33,20 @@ def export(
     """
     Write `model` to an ONNX file with input 'images' and output 'output0'.
 
+    A segmentation network also has 'output1', its prototypes.
+
     :param opset: 13 (TensorRT 8.2) to 19.
     :param dynamic_batch: leave the number of images open instead of 1.
     :param nms: end the graph in NMS instead of the raw head [1, 4 + classes, A].
     :returns: largest difference to PyTorch on a random image, relative to the input's width
-        for boxes and absolute for scores.
-    :raises UserError: for an opset outside the range.
+        for boxes and keypoints and absolute for the rest.
+    :raises UserError: for an opset outside the range, or NMS for a task other than detection.
     """
+    task = model.network.task
+    if nms and task.name != 'detect':
+        raise UserError(
+            f'NMS in the graph works for detection only, and this is a {task.name} network; leave '
+            'out --nms (the node does it)')
     if not MIN_OPSET <= opset <= MAX_OPSET:
         raise UserError(
             f'opset {opset} is not supported; choose {MIN_OPSET} (TensorRT 8.2) '
@@ -51,8 +58,9 @@ def export(
     images = torch.rand((1, 3, height, width), generator=generator)
     graph = _simplify(_trace(detector, images, opset, dynamic_batch))
     onnx_file.name_nodes(graph)
-    onnx_file.set_metadata(
-        graph, {**onnx_file.card_metadata(model.names, model.input_size), **model.recipe})
+    onnx_file.set_metadata(graph, {
+        **onnx_file.card_metadata(model.names, model.input_size), **_task_metadata(task),
+        **model.recipe})
     graph.producer_name = 'yolojet_ros'
     error = _difference(graph, detector, images)
     if error > TOLERANCE:
@@ -67,13 +75,14 @@ def export(
 def _trace(detector: Detector, images: torch.Tensor, opset: int, dynamic_batch: bool):
     import onnx
 
-    axes = {'images': {0: 'batch'}, 'output0': {0: 'batch'}} if dynamic_batch else None
+    outputs = ['output0', 'output1'][:1 + (detector.network.prototypes is not None)]
+    axes = {name: {0: 'batch'} for name in ('images', *outputs)} if dynamic_batch else None
     with io.BytesIO() as file, warnings.catch_warnings():
         # Shapes become constants on purpose: height and width are fixed.
         warnings.simplefilter('ignore')
         # The tracing exporter: the newer one cannot write opset 13.
         torch.onnx.export(
-            detector, (images,), file, input_names=['images'], output_names=['output0'],
+            detector, (images,), file, input_names=['images'], output_names=outputs,
             opset_version=opset, dynamic_axes=axes, dynamo=False)
         return onnx.load_model_from_string(file.getvalue())
 
@@ -91,12 +100,25 @@ def _difference(graph, detector: Detector, images: torch.Tensor) -> float:
     import onnxruntime
 
     with torch.no_grad():
-        expected = detector(images).numpy()
+        expected = detector(images)
     session = onnxruntime.InferenceSession(
         graph.SerializeToString(), providers=['CPUExecutionProvider'])
-    difference = np.abs(session.run(None, {'images': images.numpy()})[0] - expected)
-    difference[:, :4] /= images.shape[-1]
-    return float(difference.max())
+    expected = [expected] if isinstance(expected, torch.Tensor) else expected
+    found = session.run(None, {'images': images.numpy()})
+    differences = [np.abs(a - b.numpy()) for a, b in zip(found, expected)]
+    network = detector.network
+    points, values = network.task.keypoints
+    pixels = [0, 1, 2, 3, *(
+        4 + network.classes + values * k + axis for k in range(points) for axis in (0, 1))]
+    differences[0][:, pixels] /= images.shape[-1]
+    return float(max(difference.max() for difference in differences))
+
+
+def _task_metadata(task: Task) -> Dict[str, str]:
+    """Name the task, and the shape of its keypoints, as exports in the field do."""
+    if task.name != 'pose':
+        return {'task': task.name}
+    return {'task': task.name, 'kpt_shape': repr(list(task.keypoints))}
 
 
 def is_ultralytics(weights: Path) -> bool:

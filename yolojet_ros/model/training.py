@@ -13,7 +13,7 @@ from functools import lru_cache
 import math
 from pathlib import Path
 import time
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 import torch
 from torch import nn
@@ -28,7 +28,7 @@ from yolojet_ros.model.bank import ImageBank, Recipe
 from yolojet_ros.model.checkpoint import TrainedModel
 from yolojet_ros.model.data import SEEDS_PER_RUN, VALIDATION_SEED
 from yolojet_ros.model.evaluation import Accuracy, CocoScorer, low_threshold_selection
-from yolojet_ros.model.losses import detection_loss
+from yolojet_ros.model.losses import detection_loss, part_names
 from yolojet_ros.model.yolov8 import YOLOv8
 
 # The last steps see undistorted images, as the runtime will.
@@ -205,11 +205,11 @@ class Trainer:
         :returns: accuracy of the averaged weights on the validation stills.
         """
         plan = self.plan
-        size = self.model.input_size
+        size, task = self.model.input_size, self.network.task.name
         train = ImageBank.render(
-            plan.stills, 1 + plan.seed * SEEDS_PER_RUN, size, self.device, plan.workers)
+            plan.stills, 1 + plan.seed * SEEDS_PER_RUN, size, self.device, plan.workers, task)
         held_out = ImageBank.render(
-            plan.validation_stills, VALIDATION_SEED, size, self.device, plan.workers)
+            plan.validation_stills, VALIDATION_SEED, size, self.device, plan.workers, task)
         begin = saved = time.monotonic()
         spent_before = self._spent_s
         accuracy: Optional[Accuracy] = None
@@ -221,7 +221,7 @@ class Trainer:
             self._spent_s = spent_before + now - begin
             progress.update()
             if self.step % 50 == 0 or self.step == plan.steps:
-                _show(progress, parts.tolist(), accuracy)
+                _show(progress, part_names(task), parts.tolist(), accuracy)
             if plan.validate_every and self.step % plan.validate_every == 0:
                 accuracy = validate(self.average.network, held_out, self.model)
             if now - saved > plan.save_every_s:
@@ -239,7 +239,7 @@ class Trainer:
         return min(share, 1.0)
 
     def _train_step(self, bank: ImageBank) -> torch.Tensor:
-        """Do one optimizer step; return the loss parts [3], still on the device."""
+        """Do one optimizer step; return the loss parts, still on the device."""
         share = self._progress()
         rate = self.plan.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
         for group in self.optimizer.param_groups:
@@ -289,8 +289,10 @@ def _optimizer(network: YOLOv8, plan: TrainingPlan, fused: bool) -> torch.optim.
         lr=plan.learning_rate, betas=(0.9, 0.99), fused=fused)
 
 
-def _show(progress: tqdm, parts: list, accuracy: Optional[Accuracy]) -> None:
-    shown = dict(zip(('box', 'cls', 'dfl'), (f'{p:.3f}' for p in parts)))
+def _show(
+    progress: tqdm, names: Sequence[str], parts: Sequence[float], accuracy: Optional[Accuracy],
+) -> None:
+    shown = dict(zip(names, (f'{p:.3f}' for p in parts)))
     if accuracy:
         shown['mAP50'], shown['mAP'] = f'{accuracy.map50:.3f}', f'{accuracy.map:.3f}'
     progress.set_postfix(shown)
@@ -305,8 +307,8 @@ def validate(network: YOLOv8, bank: ImageBank, model: TrainedModel, batch: int =
     for start in range(0, len(bank), batch):
         indices = torch.arange(start, min(start + batch, len(bank)), device=bank.images.device)
         images = bank.images[indices].float() / 255
-        outputs = network.decode(network(images)).cpu().numpy()
-        truth = [part[indices].cpu().numpy() for part in bank.targets]
+        outputs = network.decode(network(images))[:, :4 + network.classes].cpu().numpy()
+        truth = [part[indices].cpu().numpy() for part in bank.targets[:3]]
         for output, boxes, classes, clear in zip(outputs, *truth):
             real = (boxes[:, 2:] > boxes[:, :2]).all(1)
             scorer.add(boxes[real], classes[real], clear[real],

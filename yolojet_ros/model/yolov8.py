@@ -1,15 +1,16 @@
 """
-The YOLOv8 detection network (n, s, m), written from its published structure.
+The YOLOv8 network (n, s, m) for every task, written from its published structure.
 
 A CSP backbone of C2f blocks with SPPF, a PAN neck, and a decoupled anchor-free
 head on strides 8, 16 and 32 whose boxes are distributions over distances
-(Li et al., Generalized Focal Loss, NeurIPS 2020). Needs PyTorch.
+(Li et al., Generalized Focal Loss, NeurIPS 2020). Masks are sums of prototypes
+(Bolya et al., YOLACT, ICCV 2019). Needs PyTorch.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import nn
@@ -20,6 +21,10 @@ from yolojet_ros.core.model_card import MAX_CLASSES
 
 STRIDES = (8, 16, 32)
 DISTANCE_BINS = 16
+MASK_COEFFICIENTS = 32
+# Prototypes have a cell for so many pixels of the input in each direction.
+PROTOTYPE_STRIDE = 4
+TASKS = ('detect', 'segment', 'pose', 'obb')
 
 # Variant: depth factor, width factor, widest layer before the width factor.
 VARIANTS: Dict[str, Tuple[float, float, int]] = {
@@ -27,6 +32,38 @@ VARIANTS: Dict[str, Tuple[float, float, int]] = {
     's': (0.33, 0.50, 1024),
     'm': (0.67, 0.75, 768),
 }
+
+
+class Task(NamedTuple):
+    """
+    What the network finds besides boxes and classes.
+
+    name: one of TASKS
+    keypoints: for pose, how many (K) and values of each (D: x, y and with 3 a confidence)
+    """
+
+    name: str = 'detect'
+    keypoints: Tuple[int, int] = (0, 0)
+
+    @property
+    def extra(self) -> int:
+        """Values of an anchor point behind its class scores."""
+        points, values = self.keypoints
+        return {'segment': MASK_COEFFICIENTS, 'pose': points * values, 'obb': 1}.get(self.name, 0)
+
+    def check(self) -> None:
+        """
+        Check what was asked for.
+
+        :raises UserError: if there is no such task, or its keypoints are none.
+        """
+        if self.name not in TASKS:
+            raise UserError(f'no task {self.name!r}: choose one of {", ".join(TASKS)}')
+        points, values = self.keypoints
+        if self.name == 'pose' and not (1 <= points <= 1000 and values in (2, 3)):
+            raise UserError(
+                f'the keypoint shape is [{points}, {values}]; a pose network needs 1 to 1000 '
+                'keypoints of 2 (x, y) or 3 values (with a confidence)')
 
 
 class ConvUnit(nn.Module):
@@ -99,10 +136,17 @@ class SPPF(nn.Module):
 
 
 class Head(nn.Module):
-    """Box and class branches for one stride."""
+    """
+    Box and class branches for one stride, and one for what the task adds.
 
-    def __init__(self, inputs: int, box_width: int, class_width: int, classes: int) -> None:
-        """Create the two branches; each ends in a bare 1x1 convolution."""
+    :param extra: values of the third branch; 0 for none.
+    """
+
+    def __init__(
+        self, inputs: int, box_width: int, class_width: int, classes: int, extra_width: int = 0,
+        extra: int = 0,
+    ) -> None:
+        """Create the branches; each ends in a bare 1x1 convolution."""
         super().__init__()
         self.box = nn.Sequential(
             ConvUnit(inputs, box_width, 3), ConvUnit(box_width, box_width, 3),
@@ -110,10 +154,32 @@ class Head(nn.Module):
         self.classes = nn.Sequential(
             ConvUnit(inputs, class_width, 3), ConvUnit(class_width, class_width, 3),
             nn.Conv2d(class_width, classes, 1))
+        self.extra = nn.Sequential(
+            ConvUnit(inputs, extra_width, 3), ConvUnit(extra_width, extra_width, 3),
+            nn.Conv2d(extra_width, extra, 1)) if extra else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map [b, inputs, h, w] to logits [b, 64 + classes, h, w]."""
-        return torch.cat((self.box(x), self.classes(x)), 1)
+        """Map [b, inputs, h, w] to logits [b, 64 + classes + extra, h, w]."""
+        parts = [self.box(x), self.classes(x)]
+        if self.extra is not None:
+            parts.append(self.extra(x))
+        return torch.cat(parts, 1)
+
+
+class Prototypes(nn.Module):
+    """Pictures at a quarter of the input's size whose weighted sums are masks."""
+
+    def __init__(self, channels: int) -> None:
+        """Create the branch over the finest features, of `channels`."""
+        super().__init__()
+        self.enter = ConvUnit(channels, channels, 3)
+        self.enlarge = nn.ConvTranspose2d(channels, channels, 2, 2)
+        self.refine = ConvUnit(channels, channels, 3)
+        self.leave = ConvUnit(channels, MASK_COEFFICIENTS)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map [b, channels, h, w] to [b, 32, 2 h, 2 w]."""
+        return self.leave(self.refine(self.enlarge(self.enter(x))))
 
 
 class YOLOv8(nn.Module):
@@ -122,9 +188,12 @@ class YOLOv8(nn.Module):
 
     :param variant: 'n', 's' or 'm'.
     :param classes: number of classes, at least 1.
+    :param task: what is found besides boxes.
     """
 
-    def __init__(self, variant: str = 'n', classes: int = 80) -> None:
+    def __init__(
+        self, variant: str = 'n', classes: int = 80, task: Task = Task(),
+    ) -> None:
         """Build the network with fresh weights."""
         super().__init__()
         if variant not in VARIANTS:
@@ -132,9 +201,11 @@ class YOLOv8(nn.Module):
                 f'no YOLOv8 variant {variant!r}: choose one of {", ".join(VARIANTS)}')
         if not 1 <= classes <= MAX_CLASSES:
             raise UserError(f'a detector has 1 to {MAX_CLASSES} classes, not {classes}')
+        task.check()
         depth, width, widest = VARIANTS[variant]
         self.variant = variant
         self.classes = classes
+        self.task = task
         c64, c128, c256, c512, c1024 = (
             math.ceil(min(c, widest) * width / 8) * 8 for c in (64, 128, 256, 512, 1024))
         d3, d6 = (max(round(d * depth), 1) for d in (3, 6))
@@ -154,8 +225,11 @@ class YOLOv8(nn.Module):
 
         box_width = max(16, c256 // 4, 4 * DISTANCE_BINS)
         class_width = max(c256, min(classes, 100))
+        extra_width = max(c256 // 4, task.extra)
         self.heads = nn.ModuleList(
-            Head(c, box_width, class_width, classes) for c in (c256, c512, c1024))
+            Head(c, box_width, class_width, classes, extra_width, task.extra)
+            for c in (c256, c512, c1024))
+        self.prototypes = Prototypes(c256) if task.name == 'segment' else None
         # The bin values: a fixed convolution kernel, counted among the parameters by custom.
         self.bins = nn.Parameter(
             torch.arange(DISTANCE_BINS, dtype=torch.float32).view(1, -1, 1, 1),
@@ -174,7 +248,8 @@ class YOLOv8(nn.Module):
         Compute the logits of every stride.
 
         :param images: float[b, 3, h, w], RGB in 0..1, h and w multiples of 32.
-        :returns: per stride s a tensor [b, 64 + classes, h / s, w / s].
+        :returns: per stride s a tensor [b, 64 + classes + extra, h / s, w / s]; behind these
+            the prototypes [b, 32, h / 4, w / 4] where the task is to segment.
         """
         p3 = self.stage3(self.stage2(self.stage1(images)))
         p4 = self.stage4(p3)
@@ -183,7 +258,8 @@ class YOLOv8(nn.Module):
         n3 = self.up3(torch.cat((_double(n4), p3), 1))
         m4 = self.pan4(torch.cat((self.down4(n3), n4), 1))
         m5 = self.pan5(torch.cat((self.down5(m4), p5), 1))
-        return [head(x) for head, x in zip(self.heads, (n3, m4, m5))]
+        maps = [head(x) for head, x in zip(self.heads, (n3, m4, m5))]
+        return maps if self.prototypes is None else maps + [self.prototypes(n3)]
 
     def distances(self, box_logits: torch.Tensor) -> torch.Tensor:
         """Take the expected left, top, right, bottom in cells: [b, 64, A] -> [b, 4, A]."""
@@ -196,14 +272,48 @@ class YOLOv8(nn.Module):
         Turn logits into boxes and scores.
 
         :param maps: what forward() returned.
-        :returns: [b, 4 + classes, A], boxes cxcywh in input pixels, scores in 0..1.
+        :returns: [b, 4 + classes + extra, A], boxes cxcywh in input pixels, scores in 0..1,
+            and what the task adds: coefficients of the prototypes; keypoints x, y in input
+            pixels and their confidence; the angle in radians from which on the box is turned,
+            clockwise on the screen.
         """
         points, strides = anchor_points(maps)
-        box_logits, class_logits = flatten(maps)
+        box_logits, class_logits, extra = self.split(maps)
         left_top, right_bottom = self.distances(box_logits).chunk(2, 1)
-        low, high = points - left_top, points + right_bottom
-        boxes = torch.cat(((low + high) / 2, high - low), 1) * strides
-        return torch.cat((boxes, class_logits.sigmoid()), 1)
+        if self.task.name == 'obb':
+            extra = angles(extra)
+            boxes = rotated_boxes(points, left_top, right_bottom, extra)
+        else:
+            low, high = points - left_top, points + right_bottom
+            boxes = torch.cat(((low + high) / 2, high - low), 1)
+        if self.task.name == 'pose':
+            places = self.keypoint_logits(extra, points, strides)
+            extra = torch.cat((places[:, :, :2], places[:, :, 2:].sigmoid()), 2).flatten(1, 2)
+        rows = (boxes * strides, class_logits.sigmoid())
+        return torch.cat(rows if extra is None else (*rows, extra), 1)
+
+    def split(
+        self, maps: Sequence[torch.Tensor],
+    ) -> Tuple[torch.Tensor, torch.Tensor, Optional[torch.Tensor]]:
+        """Join the strides: logits of boxes [b, 64, A], of classes, and what the task adds."""
+        if self.task.extra:
+            return flatten(maps).split((4 * DISTANCE_BINS, self.classes, self.task.extra), 1)
+        return (*flatten(maps).split((4 * DISTANCE_BINS, self.classes), 1), None)
+
+    def keypoint_logits(
+        self, values: torch.Tensor, points: torch.Tensor, strides: torch.Tensor,
+    ) -> torch.Tensor:
+        """
+        Place keypoints.
+
+        :param values: [b, K * D, A] of the network.
+        :returns: [b, K, D, A], x and y in input pixels and, with D = 3, the logit of its
+            confidence.
+        """
+        batch, _, count = values.shape
+        values = values.view(batch, *self.task.keypoints, count)
+        places = (values[:, :, :2] * 2 + (points - 0.5)) * strides
+        return torch.cat((places, values[:, :, 2:]), 2)
 
 
 class Detector(nn.Module):
@@ -214,15 +324,39 @@ class Detector(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map images [b, 3, h, w] to [b, 4 + classes, A] as YOLOv8.decode does."""
-        return self.network.decode(self.network(images))
+    def forward(
+        self, images: torch.Tensor,
+    ) -> Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]:
+        """Map images [b, 3, h, w] to what YOLOv8.decode returns, and prototypes if any."""
+        maps = self.network(images)
+        rows = self.network.decode(maps)
+        return rows if self.network.prototypes is None else (rows, maps[-1])
 
 
-def flatten(maps: Sequence[torch.Tensor]) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Join the strides: box logits [b, 64, A] and class logits [b, classes, A]."""
-    joined = torch.cat([m.flatten(2) for m in maps], 2)
-    return joined.split((4 * DISTANCE_BINS, joined.shape[1] - 4 * DISTANCE_BINS), 1)
+def flatten(maps: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Join the strides: [b, 64 + classes + extra, A]."""
+    return torch.cat([m.flatten(2) for m in maps[:len(STRIDES)]], 2)
+
+
+def angles(logits: torch.Tensor) -> torch.Tensor:
+    """Map any number to an angle from -45 to 135 degrees, in radians."""
+    return (logits.sigmoid() - 0.25) * math.pi
+
+
+def rotated_boxes(
+    points: torch.Tensor, left_top: torch.Tensor, right_bottom: torch.Tensor,
+    angle: torch.Tensor,
+) -> torch.Tensor:
+    """
+    Span boxes from distances that are measured along their own axes.
+
+    :param points: [2, A], left_top, right_bottom: [b, 2, A], angle: [b, 1, A].
+    :returns: [b, 4, A], cx, cy, w, h.
+    """
+    x, y = ((right_bottom - left_top) / 2).chunk(2, 1)
+    cosine, sine = angle.cos(), angle.sin()
+    centres = torch.cat((x * cosine - y * sine, x * sine + y * cosine), 1) + points
+    return torch.cat((centres, left_top + right_bottom), 1)
 
 
 def anchor_points(maps: Sequence[torch.Tensor]) -> Tuple[torch.Tensor, torch.Tensor]:

@@ -18,6 +18,8 @@ _HALF = (_LIGHT + np.float32([0, 0, 1])) / np.float32(math.sqrt(3.0))
 _SHIFT = 4
 _OVERSAMPLING = 2
 _SMALLEST_TEXTURE = 8
+# Metres above the ground up to which a corner belongs to the foot.
+_FOOT = 0.03
 
 
 @dataclass
@@ -55,7 +57,10 @@ class Model:
 
     :ivar height: metres from the ground to the highest point.
     :ivar radius: metres from the vertical axis to the farthest point.
+    :ivar directed: whether it looks turned when it is turned in the picture.
     """
+
+    directed = True
 
     def __init__(self, parts: Sequence[Part]):
         counts = [len(part.quads) for part in parts]
@@ -81,6 +86,8 @@ class Model:
         points = self._quads.reshape(-1, 3)
         self.height = float(points[:, 1].max())
         self.radius = float(np.hypot(points[:, 0], points[:, 2]).max())
+        # What stands on the ground: corners that the lowest facets share, once each.
+        self._foot = np.unique(points[points[:, 1] < _FOOT].round(4), axis=0)
 
     def render(self, yaw: float, elevation: float, scale: float) -> Tuple[np.ndarray, np.ndarray]:
         """
@@ -121,6 +128,18 @@ class Model:
         return small, -low / _OVERSAMPLING
 
 
+    def marks(self, yaw: float, elevation: float) -> np.ndarray:
+        """
+        Place the keypoints (frame.KEYPOINT_NAMES) in a view; see render().
+
+        :returns: float64[4, 2], metres right of and below the origin.
+        """
+        view = _view_matrix(yaw, elevation).astype(np.float64)
+        foot = self._foot @ view.T
+        ends = foot[[foot[:, 0].argmin(), foot[:, 0].argmax()], :2]
+        return _with_axis(self.height, elevation, ends * (1, -1))
+
+
 class Ball:
     """
     A ball that lies on the ground.
@@ -128,6 +147,8 @@ class Ball:
     :param texture: uint8[h, 2h, 3], longitude by latitude.
     :param axis: 3 x 3 rotation of the pattern.
     """
+
+    directed = False
 
     def __init__(self, texture: np.ndarray, radius: float, axis: np.ndarray, gloss: float):
         # One column again at the seam, so that interpolation wraps.
@@ -170,6 +191,17 @@ class Ball:
         pixels[..., 3] = alpha * 255
         foot = half + radius * math.cos(elevation)
         return pixels, np.array([half, foot])
+
+    def marks(self, yaw: float, elevation: float) -> np.ndarray:
+        """Place the keypoints; its left and right are those of its outline."""
+        middle = -self.radius * math.cos(elevation)
+        ends = np.array([[-self.radius, middle], [self.radius, middle]])
+        return _with_axis(self.height, elevation, ends)
+
+
+def _with_axis(height: float, elevation: float, ends: np.ndarray) -> np.ndarray:
+    """Put top and foot of the vertical axis before the points left and right."""
+    return np.concatenate([[[0, -height * math.cos(elevation)], [0, 0]], ends])
 
 
 def _pyramid(texture: np.ndarray) -> List[np.ndarray]:

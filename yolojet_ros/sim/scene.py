@@ -14,7 +14,8 @@ from yolojet_ros.sim import objects
 from yolojet_ros.sim.background import KINDS, panorama, View
 from yolojet_ros.sim.camera import CameraMotion, Illumination, relative, Sensor
 from yolojet_ros.sim.frame import CLASS_NAMES, frame_of, SceneFrame
-from yolojet_ros.sim.sprites import centred, compose, Layer, measure_visibility, SpriteCache
+from yolojet_ros.sim.sprites import (
+    centred, compose, instance_map, Layer, marks_seen, measure_visibility, SpriteCache)
 from yolojet_ros.sim.stills import sample
 
 __all__ = ['CLASS_NAMES', 'Scene', 'SceneFrame', 'sample']
@@ -121,9 +122,13 @@ class Scene:
         kept = [place for place, actor in enumerate(actors)
                 if actor.label >= 0 and visibility[place] > 0]
         kept.sort(key=lambda place: actors[place].key)
-        return frame_of(image, time, [front[place].box for place in kept],
+        seen = [front[place] for place in kept]
+        return frame_of(image, time, [layer.box for layer in seen],
                         [actors[place].label for place in kept],
-                        [actors[place].key for place in kept], visibility[kept], warp)
+                        [actors[place].key for place in kept], visibility[kept], warp,
+                        instance_map(front, seen, self._size),
+                        [layer.rotated for layer in seen],
+                        [marks_seen(layer, front, self._size) for layer in seen])
 
     def _cast(self, count: int, pillars: int) -> List[_Actor]:
         segments = 40 if self._size[1] < 500 else 64

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from yolojet_ros.sim.camera import SHADE_REDUCTION
+from yolojet_ros.sim.frame import KEYPOINT_NAMES
 from yolojet_ros.sim.objects import Shape
 
 YAW_STEPS = 60
@@ -30,12 +31,17 @@ class Sprite:
     :param pixels: premultiplied uint8[h, w, 4], BGRA.
     :param origin: where the object stands, in continuous pixels of `pixels`.
     :param scale: pixels per metre.
+    :param marks: float[K, 2], the keypoints in pixels right of and below the origin.
+    :param directed: whether it looks turned when it is turned in the picture.
     """
 
-    def __init__(self, pixels: np.ndarray, origin: np.ndarray, scale: float):
+    def __init__(self, pixels: np.ndarray, origin: np.ndarray, scale: float,
+                 marks: Optional[np.ndarray] = None, directed: bool = True):
         self.pixels = pixels
         self.origin = np.asarray(origin, np.float64)
         self.scale = scale
+        self.marks = np.zeros((len(KEYPOINT_NAMES), 2)) if marks is None else marks
+        self.directed = directed
         mask = cv2.compare(pixels[..., 3], 127, cv2.CMP_GT)
         self.area = cv2.countNonZero(mask)
         self.outline = _outline(mask) - self.origin
@@ -115,7 +121,8 @@ class SpriteCache:
 def render(shape: Shape, yaw: float, elevation: float, scale: float) -> Sprite:
     """Return the view of a shape with its shadow."""
     pixels, origin = shape.render(yaw, elevation, scale)
-    sprite = Sprite(pixels, origin, scale)
+    sprite = Sprite(
+        pixels, origin, scale, shape.marks(yaw, elevation) * scale, shape.directed)
     sprite.add_shadow(shape.radius, elevation)
     return sprite
 
@@ -131,6 +138,9 @@ class Layer:
     :ivar box: x1 y1 x2 y2 of the part of the silhouette inside the image, whatever hides it;
         empty outside the image.
     :ivar area: pixels of the whole silhouette.
+    :ivar rotated: cx cy w h and angle of the box along the sprite's axes around the whole
+        silhouette, in and outside the image; see frame.SceneFrame.
+    :ivar marks: float64[K, 2], the keypoints in image pixels.
     """
 
     def __init__(self, sprite: Sprite, linear: np.ndarray, position: np.ndarray,
@@ -140,6 +150,8 @@ class Layer:
         self.ground = ground
         points = sprite.outline @ linear.T + position
         self.box = np.concatenate([points.min(0), points.max(0)])
+        self.rotated = _around(points, linear if sprite.directed else np.eye(2))
+        self.marks = sprite.marks @ linear.T + position
         self.region = _region(self.box, size)
         self.pixels: Optional[np.ndarray] = None
         self.mask: Optional[np.ndarray] = None
@@ -205,12 +217,53 @@ class Layer:
         free = cv2.subtract(self.mask, hidden[y:y + height, x:x + width])
         return min(1.0, cv2.countNonZero(free) / max(self.area, 1.0))
 
+    def covers(self, column: int, row: int) -> bool:
+        """Tell whether the object is painted in a pixel of the image."""
+        if self.region is None:
+            return False
+        x, y, width, height = self.region
+        column, row = column - x, row - y
+        return 0 <= column < width and 0 <= row < height and self.mask[row, column] > 0
+
     def hide(self, hidden: np.ndarray) -> None:
         """Mark the pixels of the object as covered for everything behind it."""
         if self.region is not None:
             x, y, width, height = self.region
             target = hidden[y:y + height, x:x + width]
             cv2.bitwise_or(target, self.mask, target)
+
+
+def instance_map(front: Sequence[Layer], objects: Sequence[Layer], size: Size) -> np.ndarray:
+    """
+    Return uint8[H, W], 1 + index among `objects` of what is seen in a pixel, or 0.
+
+    :param front: all layers, nearest first.
+    :param objects: those of them that count, at most 255; the others hide them.
+    """
+    numbers = {id(layer): index + 1 for index, layer in enumerate(objects)}
+    instances = np.zeros(size[::-1], np.uint8)
+    for layer in reversed(front):
+        if layer.region is not None:
+            x, y, width, height = layer.region
+            cv2.copyTo(np.full_like(layer.mask, numbers.get(id(layer), 0)), layer.mask,
+                       instances[y:y + height, x:x + width])
+    return instances
+
+
+def marks_seen(layer: Layer, front: Sequence[Layer], size: Size) -> np.ndarray:
+    """
+    Return float64[K, 3], the keypoints of a layer and how they show; see frame.SceneFrame.
+
+    :param front: all layers, nearest first.
+    """
+    nearer = front[:next(i for i, other in enumerate(front) if other is layer)]
+    marks = np.empty((len(layer.marks), 3))
+    marks[:, :2] = layer.marks
+    for mark in marks:
+        x, y = (math.floor(value) for value in mark[:2])
+        inside = 0 <= x < size[0] and 0 <= y < size[1]
+        mark[2] = 0 if not inside else 1 if any(n.covers(x, y) for n in nearer) else 2
+    return marks
 
 
 def measure_visibility(front: Sequence[Layer], hidden: np.ndarray) -> np.ndarray:
@@ -251,6 +304,16 @@ def centred(linear: np.ndarray, shift: Sequence[float]) -> np.ndarray:
     matrix[:, :2] = linear
     matrix[:, 2] = np.asarray(shift) + linear @ _HALF - 0.5
     return matrix
+
+
+def _around(points: np.ndarray, linear: np.ndarray) -> np.ndarray:
+    """Return cx, cy, w, h, angle of the box around points [n, 2] along the first axis."""
+    angle = math.atan2(linear[1, 0], linear[0, 0])
+    cosine, sine = math.cos(angle), math.sin(angle)
+    turn = np.array([[cosine, -sine], [sine, cosine]])
+    local = points @ turn
+    low, high = local.min(0), local.max(0)
+    return np.concatenate([turn @ ((low + high) / 2), high - low, [angle]])
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:

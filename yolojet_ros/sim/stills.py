@@ -14,7 +14,8 @@ from yolojet_ros.sim import objects
 from yolojet_ros.sim.background import KINDS, panorama, View
 from yolojet_ros.sim.camera import Illumination, Sensor, similarity
 from yolojet_ros.sim.frame import CLASS_NAMES, frame_of, SceneFrame
-from yolojet_ros.sim.sprites import centred, compose, Layer, render
+from yolojet_ros.sim.sprites import (
+    centred, compose, instance_map, Layer, marks_seen, render)
 
 _MIN_VISIBLE = 0.4
 _MIN_PIXELS = 45
@@ -29,9 +30,12 @@ _IDENTITIES = 64
 _PILLAR_SHARE = 0.12
 
 
-def sample(seed: int, width: int, height: int) -> SceneFrame:
+def sample(seed: int, width: int, height: int, turned: bool = False) -> SceneFrame:
     """
     Return one random still with the greatest variety; the same seed gives the same bytes.
+
+    :param turned: turn objects by any angle in the picture, as if things lay on the ground
+        below the camera, instead of letting them stand more or less upright.
 
     Objects that would show less than 40 % of themselves, or only a few pixels, are left out of
     the picture, so that every object in it stands in the truth. `stamp` is 0, `warp` the
@@ -47,14 +51,17 @@ def sample(seed: int, width: int, height: int) -> SceneFrame:
     size = (width, height)
     image = _ground(rng, size)
     _clutter(rng, image)
-    front, truth = _arrange(rng, size)
+    front, truth = _arrange(rng, size, turned)
     compose(image, front, Illumination(rng, size, rng.uniform(0, 0.5)).shade(0.0))
     blur = max(0.0, rng.uniform(-1.0, 1.0)) * height / 192
     noise = 10 * rng.uniform(0, 1) ** 2
     Sensor(rng, size).expose(image, rng.uniform(0.8, 1.45), noise, blur)
     return frame_of(image, 0.0, [item.layer.box for item in truth],
                     [item.label for item in truth], range(len(truth)),
-                    np.array([item.visibility for item in truth]), np.eye(2, 3))
+                    np.array([item.visibility for item in truth]), np.eye(2, 3),
+                    instance_map(front, [item.layer for item in truth], size),
+                    [item.layer.rotated for item in truth],
+                    [marks_seen(item.layer, front, size) for item in truth])
 
 
 class _Thing(NamedTuple):
@@ -63,8 +70,8 @@ class _Thing(NamedTuple):
     visibility: float
 
 
-def _arrange(rng: np.random.Generator,
-             size: Tuple[int, int]) -> Tuple[List[Layer], List[_Thing]]:
+def _arrange(rng: np.random.Generator, size: Tuple[int, int],
+             turned: bool) -> Tuple[List[Layer], List[_Thing]]:
     """Return all layers, nearest first, and those of them that are objects."""
     width, height = size
     front: List[Layer] = []
@@ -84,7 +91,7 @@ def _arrange(rng: np.random.Generator,
         front[0].hide(hidden)
     for extent in extents.tolist():
         label = int(rng.integers(len(CLASS_NAMES)))
-        layer = _throw(rng, label, extent, roll, elevation, size)
+        layer = _throw(rng, label, extent, roll, elevation, size, turned)
         visible = layer.visibility(hidden)
         side = (layer.box[2:] - layer.box[:2]).min()
         if (visible < _MIN_VISIBLE or visible * layer.area < _MIN_PIXELS * unit ** 2
@@ -108,7 +115,7 @@ def _pillar(rng: np.random.Generator, roll: float, elevation: float,
 
 
 def _throw(rng: np.random.Generator, label: int, extent: float, roll: float, elevation: float,
-           size: Tuple[int, int]) -> Layer:
+           size: Tuple[int, int], turned: bool) -> Layer:
     """Place one object of about `extent` pixels somewhere in the image."""
     shape = _identity(label, int(rng.integers(_IDENTITIES)), 24 if size[1] <= 256 else 36)
     scale = extent / max(shape.height, 2 * shape.radius)
@@ -117,6 +124,8 @@ def _throw(rng: np.random.Generator, label: int, extent: float, roll: float, ele
     sprite.tint(_tint(rng))
     width, height = size
     angle = roll + rng.normal(0, 0.05 if rng.random() < 0.8 else 0.3)
+    if turned:
+        angle = rng.uniform(-math.pi, math.pi)
     matrix = similarity(np.zeros(2), np.zeros(2), 1.0, angle)
     stretch = math.exp(rng.normal(0, 0.04))
     linear = matrix[:, :2] * (stretch, 1 / stretch)
