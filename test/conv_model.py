@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper, TensorProto
-from yolojet_ros.core.model_card import anchor_count
+from yolojet_ros.core.head import anchor_count
 from yolojet_ros.model import fp16, onnx_file, quantization
 
 NAMES = ('crate', 'barrel', 'cone')

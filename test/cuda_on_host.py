@@ -12,9 +12,8 @@ import subprocess
 
 import numpy as np
 
-from yolojet_ros.core.detections import Detections
-from yolojet_ros.core.model_card import HeadLayout
-from yolojet_ros.inference.cuda import kernels
+from yolojet_ros.engine import kernel_check
+from yolojet_ros.inference.cuda import head_struct, kernels
 
 COMPILER = shutil.which('g++')
 
@@ -37,42 +36,64 @@ static unsigned atomicAnd(unsigned *p, unsigned v) { unsigned old = *p; *p &= v;
 using std::min;
 #define EACH(i, n) for (blockIdx.i = 0; blockIdx.i < (n); ++blockIdx.i)
 """
-_DRIVERS = r"""
-extern "C" void host_letterbox(const Source *s, float *t, int w, int h, int images) {
-    EACH(z, images) EACH(y, h) EACH(x, w) letterbox_f32(s, t, w, h);
-}
-extern "C" void host_decode(const float *out, const Geometry *g, const Selection *s, int classes,
-        int rows, int row_stride, int anchor_stride, Tally *tallies, uint64 *keys, Candidate *c,
-        int images) {
-    EACH(y, images) EACH(x, rows)
-        decode_f32(out, g, s, classes, rows, row_stride, anchor_stride, tallies, keys, c);
-}
-extern "C" void host_decode_final(const float *out, const Geometry *g, const Selection *s,
-        int classes, int rows, Tally *tallies, uint64 *keys, Candidate *c, int images) {
-    EACH(y, images) EACH(x, rows) decode_final_f32(out, g, s, classes, rows, tallies, keys, c);
-}
-extern "C" void host_rank(const Tally *tallies, const uint64 *keys, const Candidate *c, int rows,
-        Candidate *sorted, int images) {
-    EACH(y, images) EACH(x, rows) rank_candidates(tallies, keys, c, rows, sorted);
-}
-extern "C" void host_suppress(Tally *tallies, const Candidate *sorted, const Selection *s,
-        const Geometry *g, int final, Result *r, int images) {
-    EACH(x, images) suppress(tallies, sorted, s, g, final, r);
+# Halves as the compiler's own type; the kernels name functions for them that CUDA has in assembly.
+_HALVES = r"""
+inline float to_float(half_bits bits) { _Float16 v; std::memcpy(&v, &bits, 2); return (float)v; }
+inline void store(half_bits *target, float value) {
+    _Float16 v = (_Float16)value; std::memcpy(target, &v, 2);
 }
 """
+_DRIVERS = r"""
+#define HOST_LETTERBOX(SUFFIX, T) \
+    extern "C" void host_letterbox_##SUFFIX( \
+            const Source *s, const Takes *k, T *t, int w, int h, int images) { \
+        EACH(z, images) EACH(y, h) EACH(x, w) letterbox_##SUFFIX(s, k, t, w, h); \
+    }
+HOST_LETTERBOX(f32, float)
+HOST_LETTERBOX(f16, half_bits)
+HOST_LETTERBOX(u8, unsigned char)
+#define HOST_DECODE(NAME) \
+    extern "C" void host_##NAME(const Head *head, const Geometry *g, const Selection *s, \
+            Tally *tallies, uint64 *keys, Candidate *c, int images) { \
+        EACH(y, images) EACH(x, head->rows) NAME(head, g, s, tallies, keys, c); \
+    }
+HOST_DECODE(decode_classes)
+HOST_DECODE(decode_labelled)
+extern "C" void host_rank_candidates(const Tally *tallies, const uint64 *keys, const Candidate *c,
+        int rows, Candidate *sorted, int images) {
+    EACH(y, images) EACH(x, rows) rank_candidates(tallies, keys, c, rows, sorted);
+}
+#define HOST_SUPPRESS(NAME) \
+    extern "C" void host_##NAME(const Head *head, Tally *tallies, const Candidate *sorted, \
+            const Selection *s, const Geometry *g, int final, Result *r, Kept *k, int images) { \
+        EACH(x, images) NAME(head, tallies, sorted, s, g, final, r, k); \
+    }
+HOST_SUPPRESS(suppress_upright)
+HOST_SUPPRESS(suppress_rotated)
+extern "C" void host_gather(const Head *head, const Kept *k, float *gathered, int images) {
+    EACH(y, images) EACH(x, MAX_BOXES) gather(head, k, gathered);
+}
+extern "C" void host_paint_masks(const Head *head, const Kept *k, const Geometry *g,
+        const Selection *s, int classes, int image, unsigned short *labels, int images) {
+    EACH(y, (int)g[image].height) EACH(x, (int)g[image].width)
+        paint_masks(head, k, g, s, classes, image, labels);
+}
+"""
+_FIRST_USE = '__device__ inline float to_float(float value)'
 
 
 def build(folder: Path) -> ctypes.CDLL:
     """Compile the kernels into a shared library in `folder`."""
     source, library = folder / 'kernels.cpp', folder / 'kernels.so'
-    source.write_text(_SHIM + kernels.source() + _DRIVERS)
+    text = kernels.source().replace(_FIRST_USE, _HALVES + _FIRST_USE)
+    source.write_text(_SHIM + text + _DRIVERS)
     subprocess.run(
         [COMPILER, '-O2', '-ffp-contract=off', '-shared', '-fPIC', '-w', str(source), '-o',
          str(library)], check=True)
     return ctypes.CDLL(str(library))
 
 
-def letterbox(library, samplings, views) -> np.ndarray:
+def letterbox(library, samplings, views, takes=None) -> np.ndarray:
     """Run the letterbox kernel on images; return the tensor [n, 3, H, W]."""
     width, height = samplings[0].letterbox.network
     tensor = np.full((len(views), 3, height, width), np.nan, np.float32)
@@ -83,43 +104,14 @@ def letterbox(library, samplings, views) -> np.ndarray:
         sampling.stage(view.data, staged[-1])
         sources[index] = sampling.describe(
             staged[-1].ctypes.data, sampling.columns.ctypes.data, sampling.rows.ctypes.data)
-    library.host_letterbox(_address(sources), _address(tensor), width, height, len(views))
+    takes_ = np.array([takes or head_struct.takes(_standard(samplings[0].letterbox.network))])
+    library.host_letterbox_f32(
+        _address(sources), _address(takes_), _address(tensor), width, height, len(views))
     return tensor
 
 
-class Detector:
-    """Decode and NMS kernels for one head, with their buffers."""
-
-    def __init__(self, library, layout: HeadLayout, classes: int, rows: int, images: int) -> None:
-        self._library = library
-        self._layout = layout
-        self._shape = (classes, rows, images)
-        self.tallies = np.zeros(images, kernels.TALLY)
-        self._keys = np.zeros((images, rows), np.uint64)
-        self._candidates = _aligned(images * rows * kernels.CANDIDATE_BYTES)
-        self._sorted = _aligned(images * 4096 * kernels.CANDIDATE_BYTES)
-        self._results = _aligned(images * kernels.RESULT.itemsize).view(kernels.RESULT)
-
-    def __call__(self, output: np.ndarray, samplings, selection):
-        """Return the detections of each image of output [n, ...]."""
-        classes, rows, images = self._shape
-        struct = np.zeros(1, kernels.selection_dtype(classes))
-        kernels.fill_selection(struct[0], selection)
-        geometries = np.array([sampling.geometry() for sampling in samplings])
-        strides = (rows, 1) if self._layout is HeadLayout.RAW else (1, 4 + classes)
-        head = (_address(output), _address(geometries), _address(struct), classes, rows)
-        lists = (_address(self.tallies), _address(self._keys), _address(self._candidates))
-        if self._layout is HeadLayout.NMS:
-            self._library.host_decode_final(*head, *lists, images)
-        else:
-            self._library.host_decode(*head, *strides, *lists, images)
-        self._library.host_rank(*lists, rows, _address(self._sorted), images)
-        self._library.host_suppress(
-            lists[0], _address(self._sorted), _address(struct), _address(geometries),
-            int(self._layout.final), _address(self._results), images)
-        return [Detections(r['boxes'][:r['count']].copy(), r['scores'][:r['count']].copy(),
-                           r['labels'][:r['count']].copy(), broken=int(r['broken']))
-                for r in self._results]
+def _standard(size):
+    return kernel_check.check_card('yolov8', 1, 1, size=size)
 
 
 def _aligned(nbytes: int) -> np.ndarray:

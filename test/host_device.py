@@ -126,18 +126,14 @@ class HostDevice(device_.Device):
 def _function(name):
     """Return a prepared kernel that runs on the host."""
     library = HostDevice.library
-    drivers = {
-        'letterbox_f32': (library.host_letterbox, lambda grid: grid[2]),
-        'decode_f32': (library.host_decode, lambda grid: grid[1]),
-        'decode_final_f32': (library.host_decode_final, lambda grid: grid[1]),
-        'rank_candidates': (library.host_rank, lambda grid: grid[1]),
-        'suppress': (library.host_suppress, lambda grid: grid[0])}
-    driver, images = drivers[name]
+    # What a kernel's grid says of how many images there are.
+    axis = {'letterbox': 2, 'suppress': 0, 'paint': 2}.get(name.split('_')[0], 1)
+    driver = getattr(library, f'host_{name}')
 
     def call(grid, block, stream, *arguments):
         assert np.prod(block) <= 1024
         driver(*(cuda_on_host.argument(value) for value in arguments),
-               images(grid))
+               grid[axis])
 
     prepared = types.SimpleNamespace(prepared_async_call=call)
     prepared.prepare = lambda types_: prepared

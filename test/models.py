@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from yolojet_ros.core.model_card import anchor_count
+from yolojet_ros.core.head import anchor_count
 
 onnx = pytest.importorskip('onnx')
 pytest.importorskip('onnxruntime')

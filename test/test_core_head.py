@@ -1,270 +1,218 @@
-"""Decoding of every head layout, and the filters."""
+"""The table of heads: what is recognised, what is refused, and how each is decoded."""
 
-from dataclasses import replace
-
-from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 
-from models import NAMES, raw_output
+from yolojet_ros.core.decode import detect, grid
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.filters import FilterParams
-from yolojet_ros.core.head import detect
+from yolojet_ros.core.head import anchor_count, BY_KEY, HEADS
+from yolojet_ros.core.image_input import Fit
 from yolojet_ros.core.letterbox import Letterbox
-from yolojet_ros.core.model_card import HeadLayout
+from yolojet_ros.core.model_card import ModelCard
+from yolojet_ros.core.tensors import TensorSpec
 
-_SIZE = (320, 192)
-_SOURCE = (640, 384)
-_LETTERBOX = Letterbox.fit(_SOURCE, _SIZE)
-
-
-def _raw(boxes, scores):
-    return raw_output(boxes, scores, _SIZE)[0]
+_SIZE = (640, 640)
+_A = anchor_count(_SIZE)
 
 
-def _detect(boxes, scores, **wishes):
-    return detect(_raw(boxes, scores), HeadLayout.RAW, _LETTERBOX,
-                  FilterParams(**wishes).resolve(NAMES))
+def _spec(name, *shape, dtype='float32'):
+    return TensorSpec(name, dtype, shape)
 
 
-def test_a_box_comes_out_in_image_pixels_with_its_best_class():
-    found = _detect([[100, 50, 40, 20]], [[0.3, 0.9, 0.1]])
-    np.testing.assert_allclose(found.boxes, [[160, 80, 240, 120]])
-    assert found.scores.tolist() == [np.float32(0.9)] and found.classes.tolist() == [1]
-    assert found.boxes.dtype == found.scores.dtype == np.float32
-    assert found.classes.dtype == np.int32
+_IMAGE = _spec('images', 1, 3, 640, 640)
+_BYTES = _spec('input', 1, 3, 640, 640, dtype='uint8')
+_ORIGINAL = _spec('orig_target_sizes', 1, 2, dtype='int64')
+_PROTOTYPES = _spec('output1', 1, 32, 160, 160)
+_EFFICIENT = [_spec('num_dets', 1, 1, dtype='int32'), _spec('det_boxes', 1, 100, 4),
+              _spec('det_scores', 1, 100), _spec('det_classes', 1, 100, dtype='int32')]
 
 
-def test_boxes_are_clipped_and_those_outside_vanish():
-    found = _detect([[5, 5, 40, 40], [400, 50, 20, 20]], [[0.9, 0, 0], [0.9, 0, 0]])
-    np.testing.assert_allclose(found.boxes, [[0, 0, 50, 50]])
+def _card(outputs, names=0, metadata=None, inputs=(_IMAGE,), card=''):
+    said = {'names': str({index: f'c{index}' for index in range(names)})} if names else {}
+    said.update(metadata or {})
+    if card:
+        said['yolojet_card'] = card
+    return ModelCard.read('m.onnx', said, list(inputs), list(outputs))
 
 
-def test_all_layouts_agree():
-    rng = np.random.default_rng(3)
-    boxes = np.concatenate((rng.uniform(20, 150, (40, 2)), rng.uniform(5, 60, (40, 2))), 1)
-    scores = rng.uniform(0, 1, (40, 3))
-    raw = _raw(boxes, scores)
-    selection = FilterParams(score_threshold=0.4).resolve(NAMES)
-    a = detect(raw, HeadLayout.RAW, _LETTERBOX, selection)
-    b = detect(np.ascontiguousarray(raw.T), HeadLayout.TRANSPOSED, _LETTERBOX, selection)
-    corners = np.concatenate((boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2), 1)
-    final = np.column_stack((corners, scores.max(1), scores.argmax(1))).astype(np.float32)
-    c = detect(final, HeadLayout.NMS, _LETTERBOX, selection)
-    assert len(a) > 5
-    for other in (b, c):
-        np.testing.assert_allclose(other.boxes, a.boxes, atol=1e-3)
-        np.testing.assert_array_equal(other.classes, a.classes)
-        np.testing.assert_allclose(other.scores, a.scores)
+# (key, task, classes, outputs, arguments)
+_KNOWN = [
+    ('yolov8', 'detect', 80, [_spec('output0', 1, 84, _A)], {'names': 80}),
+    ('yolov8', 'detect', 80, [_spec('output0', 1, 84, _A)], {}),
+    ('yolov8', 'detect', 2, [_spec('output0', 1, 6, _A)], {'names': 2}),
+    ('yolov8', 'detect', 80, [_spec('output0', 1, 84, 34000)], {'names': 80}),  # P2
+    ('yolov8', 'detect', 80, [_spec('output0', 1, 84, 8500)], {'names': 80}),  # P6
+    ('yolov8', 'detect', 80, [_spec('output0', 1, 84, 2000)], {'names': 80}),  # no P3
+    ('yolov8', 'detect', 80, [_spec('output0', 'batch', 84, 'anchors')], {'names': 80}),
+    ('yolov8', 'detect', 80, [_spec('map', 1, 64, 80, 80), _spec('output0', 1, 84, _A)], {}),
+    ('yolov8', 'segment', 80, [_spec('output0', 1, 116, _A), _PROTOTYPES], {'names': 80}),
+    ('yolov8', 'segment', 80, [_spec('output0', 1, 116, _A), _PROTOTYPES], {}),
+    ('yolov8', 'pose', 1, [_spec('output0', 1, 56, _A)],
+     {'names': 1, 'metadata': {'task': 'pose', 'kpt_shape': '[17, 3]'}}),
+    ('yolov8', 'pose', 1, [_spec('output0', 1, 56, _A)], {'card': 'task: pose\nkeypoints: [17, 3]'}),
+    ('yolov8', 'obb', 15, [_spec('output0', 1, 20, _A)],
+     {'names': 15, 'metadata': {'task': 'obb'}}),
+    ('yolov8_transposed', 'detect', 80, [_spec('output0', 1, _A, 84)], {'names': 80}),
+    ('yolov9_dual', 'detect', 80, [_spec('output0', 1, 84, _A), _spec('output1', 1, 84, _A)], {}),
+    ('end2end', 'detect', 0, [_spec('output0', 1, 300, 6)], {'names': 80}),
+    ('end2end', 'detect', 0, [_spec('output0', 1, 300, 6)], {'names': 2}),
+    ('end2end', 'detect', 0, [_spec('output0', 1, 300, 6)], {}),
+    ('end2end', 'segment', 0, [_spec('output0', 1, 300, 38), _PROTOTYPES],
+     {'metadata': {'task': 'segment'}}),
+    ('end2end', 'pose', 0, [_spec('output0', 1, 300, 57)],
+     {'names': 1, 'metadata': {'task': 'pose', 'kpt_shape': '[17, 3]'}}),
+    ('end2end', 'obb', 0, [_spec('output0', 1, 300, 7)],
+     {'names': 15, 'metadata': {'task': 'obb'}}),
+    ('yolov5', 'detect', 80, [_spec('output', 1, 3 * _A, 85)], {}),
+    ('yolov5', 'detect', 80, [_spec('output', 1, 3 * _A, 85)], {'names': 80}),
+    ('yolov5', 'segment', 80, [_spec('output0', 1, 3 * _A, 117), _PROTOTYPES], {}),
+    ('yolov6', 'detect', 80, [_spec('outputs', 1, _A, 85)], {}),
+    ('yolov7_end2end', 'detect', 0, [_spec('output', 'n', 7)], {}),
+    ('efficient_nms', 'detect', 0, _EFFICIENT, {}),
+    ('yolox', 'detect', 80, [_spec('output', 1, _A, 85)], {'card': 'head: yolox'}),
+    ('yolox_grid', 'detect', 80, [_spec('output', 1, _A, 85)], {'card': 'head: yolox_grid'}),
+    ('rtdetr', 'detect', 0, [_spec('labels', 1, 300, dtype='int64'), _spec('boxes', 1, 300, 4),
+                             _spec('scores', 1, 300)], {'inputs': (_IMAGE, _ORIGINAL)}),
+    ('rtdetr_ultralytics', 'detect', 80, [_spec('output0', 1, 300, 84)], {'names': 80}),
+    ('rtdetr_ultralytics', 'detect', 2, [_spec('output0', 1, 300, 6)],
+     {'names': 2, 'metadata': {'description': 'Ultralytics rtdetr-l model'}}),
+    ('rfdetr', 'detect', 90, [_spec('dets', 1, 300, 4), _spec('labels', 1, 300, 91)], {}),
+    ('yolo_nas', 'detect', 0, [_spec('graph2_flat_predictions', 'n', 7)], {'inputs': (_BYTES,)}),
+    ('yolo_nas_batch', 'detect', 0, [
+        _spec('graph2_num_predictions', 1, 1, dtype='int64'),
+        _spec('graph2_pred_boxes', 1, 1000, 4), _spec('graph2_pred_scores', 1, 1000),
+        _spec('graph2_pred_classes', 1, 1000, dtype='int64')], {'inputs': (_BYTES,)}),
+    ('deepstream', 'detect', 0, [_spec('output', 1, _A, 6)], {'card': 'head: deepstream'}),
+    ('classify', 'classify', 1000, [_spec('output0', 1, 1000)],
+     {'names': 1000, 'metadata': {'task': 'classify'}}),
+]
 
 
-def test_garbage_rows_of_a_final_output_are_ignored():
-    rows = np.array([[0, 0, 9, 9, 0.9, 7], [0, 0, 9, 9, 0.9, -1], [0, 0, 0, 0, 0, 0],
-                     [0, 0, 9, 9, np.nan, 1], [np.nan, 0, 9, 9, 0.9, 1]], np.float32)
-    found = detect(rows, HeadLayout.NMS, _LETTERBOX, FilterParams().resolve(NAMES))
-    assert len(found) == 0 and found.broken == 4
+@pytest.mark.parametrize('key,task,classes,outputs,arguments', _KNOWN)
+def test_every_family_is_recognised(key, task, classes, outputs, arguments):
+    card = _card(outputs, **arguments)
+    assert (card.head.head.key, card.task, card.head.classes) == (key, task, classes)
+    assert card.input.fit is BY_KEY[key].input.fit
+    assert card.names and card.evidence
 
 
-@pytest.mark.parametrize('layout', list(HeadLayout))
-def test_a_score_of_one_that_was_rounded_up_counts_as_one(layout):
-    # Sigmoids of ONNX Runtime give 1.0000001, and eight bits 1.004.
-    for score in (np.nextafter(np.float32(1), np.float32(2)), 1.004):
-        output = _raw([[19, 19, 20, 20]], [[score, 0, 0]])
-        if layout is HeadLayout.NMS:
-            output = np.array([[9, 9, 29, 29, score, 0]], np.float32)
-        elif layout is HeadLayout.TRANSPOSED:
-            output = output.T
-        found = detect(output, layout, _LETTERBOX, FilterParams().resolve(NAMES))
-        assert found.scores.tolist() == [1.0] and found.broken == 0
+def test_every_head_of_the_table_has_a_sample():
+    assert {row[0] for row in _KNOWN} == {head.key for head in HEADS}
 
 
-@pytest.mark.parametrize('score', [1.02, np.inf, np.nan])
-@pytest.mark.parametrize('layout', list(HeadLayout))
-def test_a_score_that_is_none_is_dropped_and_counted_never_published(layout, score):
-    if layout is HeadLayout.NMS:
-        output = np.array([[9, 9, 29, 29, score, 0], [99, 9, 129, 29, 0.9, 1],
-                           [0, 0, 0, 0, -1, -1], [0, 0, 0, 0, 0, 0]], np.float32)
+@pytest.mark.parametrize('outputs,arguments,words', [
+    ([_spec('output', 1, _A, 85)], {},
+     '"head: yolov8_transposed".*"head: yolov6".*"head: yolox".*"head: yolox_grid"'),
+    ([_spec('output', 1, _A, 85)], {'names': 80}, '3 kinds.*m.card.yaml.*"head: yolox"'),
+    ([_spec('output', 1, _A, 6)], {}, '"head: yolov8_transposed".*"head: deepstream"'),
+    ([_spec('output0', 1, 300, 84)], {}, 'proves too little.*"head: rtdetr_ultralytics"'),
+    ([_spec('output0', 1, 84, 300)], {'names': 80}, 'a head .* is needed'),
+    ([_spec('output0', 1, 85, _A)], {'names': 80}, 'the 80 classes that are named a head'),
+    ([_spec('output0', 1, 56, _A)], {'metadata': {'task': 'pose'}}, 'kpt_shape.*keypoints'),
+    ([_spec('output0', 1, 10 ** 9, _A)], {}, 'a head .* is needed'),
+    ([_spec('output0', 1, 84, _A)] * 3, {}, 'a head .* is needed'),
+    ([], {}, 'gives no output'),
+    ([_spec('output0', 1, 84, _A)], {'inputs': (_IMAGE, _spec('other', 1))}, 'takes images .*other'),
+    ([_spec('output0', 1, 84, _A)], {'card': 'head: yolox'}, 'a head .B A 5.C. is needed.*correct'),
+    ([_spec('output0', 1, 84, _A)], {'card': 'head: yolov99'}, 'says head: "yolov99"'),
+    ([_spec('output0', 1, 84, _A)], {'card': 'hand: yolov8'}, 'the key "hand"'),
+    ([_spec('output0', 1, 84, _A)], {'card': '- a'}, 'lines "KEY: VALUE"'),
+    ([_spec('output0', 1, 84, _A)], {'card': 'a: ['}, 'no YAML'),
+    ([_spec('output0', 1, 84, _A)], {'card': 'input: {scale: -1}'}, 'scale of the input is -1'),
+    ([_spec('output0', 1, 84, _A)], {'card': 'input: {fit: wide}'}, 'fit: "wide"'),
+    ([_spec('output0', 1, 84, _A)], {'card': 'input: {mean: 3}'}, 'mean'),
+    ([_spec('output0', 1, 84, _A)], {'card': 'names: {1: a}'}, 'names'),
+    ([_spec('output0', 1, 84, _A)], {'card': 'keypoints: [0, 3]'}, 'keypoints')])
+def test_what_is_not_known_for_sure_is_refused_in_one_sentence(outputs, arguments, words):
+    with pytest.raises(UserError, match=words) as error:
+        _card(outputs, **arguments)
+    assert '\n' not in str(error.value) and len(str(error.value)) < 900
+
+
+def test_a_transformer_is_not_taken_for_a_head_of_fewer_levels():
+    # 320x192 has 300 anchor points on the strides 16 and 32: as many as RT-DETR has queries.
+    card = _card([_spec('output0', 1, 300, 84)], 80, inputs=[_spec('images', 1, 3, 192, 320)])
+    assert card.head.head.key == 'rtdetr_ultralytics'
+
+
+def test_a_card_file_overrides_names_and_input():
+    card = _card([_spec('output0', 1, 6, _A)], 2, card=(
+        'names: [cat, dog]\ninput: {fit: stretch, order: bgr, scale: 1, pad: 0}'))
+    assert card.names == ('cat', 'dog')
+    assert card.input.fit is Fit.STRETCH and card.input.order == 'bgr' and card.input.pad == 0
+
+
+# What every head says of two objects, and of one below the threshold.
+_BOXES = np.array([[100, 80, 180, 140], [300, 200, 420, 260], [10, 10, 30, 30]], np.float32)
+_SCORES, _LABELS = np.array([0.9, 0.7, 0.1], np.float32), np.array([2, 0, 1])
+
+
+def _outputs(card):
+    """Return what the card's head gives for these objects in the last rows but one."""
+    reading, head, rows = card.head, card.head.head, max(card.head.rows, 5)
+    if head.grid:
+        rows = anchor_count(card.input_size)
+    here = np.arange(rows)[-4:-1]
+    corners = np.concatenate((
+        (_BOXES[:, :2] + _BOXES[:, 2:]) / 2, _BOXES[:, 2:] - _BOXES[:, :2]), axis=1)
+    boxes = _BOXES if head.corners else corners
+    if head.normalized:
+        boxes = boxes / (*card.input_size, *card.input_size)
+    if head.grid:
+        column, row, stride = grid(card.input_size)[:, here]
+        boxes = np.stack((boxes[:, 0] / stride - column, boxes[:, 1] / stride - row,
+                          np.log(boxes[:, 2] / stride), np.log(boxes[:, 3] / stride)), axis=1)
+    scores, objectness = _SCORES, 1.0
+    if head.objectness is not None:
+        scores, objectness = _SCORES / 0.95, 0.95
+    tables = {}
+    low = -20.0 if head.logits else 0.0
+
+    def put(place, values, rest=0.0):
+        if place is None:
+            return
+        table = tables.setdefault(place.output, {})
+        for index, column in enumerate(np.atleast_2d(np.asarray(values, np.float32).T)):
+            table[place.column + index] = np.full(rows, rest, np.float32)
+            table[place.column + index][here] = column
+
+    put(head.box, boxes)
+    if head.label is None:
+        wide = np.full((3, reading.classes + head.first_class), low)
+        logits = np.log(scores / (1 - scores)) if head.logits else scores
+        wide[np.arange(3), head.first_class + _LABELS] = logits
+        put(head.score, wide, low)
     else:
-        output = _raw([[19, 19, 20, 20], [114, 19, 30, 20]], [[score, 0, 0], [0, 0.9, 0]])
-        output = output if layout is HeadLayout.RAW else np.ascontiguousarray(output.T)
-    for threshold in (0.0, 0.5):
-        found = detect(output, layout, _LETTERBOX,
-                       FilterParams(score_threshold=threshold).resolve(NAMES))
-        assert found.scores.tolist() == [np.float32(0.9)] and found.broken == 1
-        assert found[:1].broken == 1
+        put(head.score, scores)
+        put(head.label, _LABELS)
+    put(head.objectness, np.full(3, objectness))
+    put(head.ones, np.ones(3), 1.0)
+    put(head.batch, np.zeros(3))
+    if head.count is not None:
+        tables[head.count] = {0: np.array([rows - 1], np.float32)}
+    found = []
+    for number in range(len(head.outputs)):
+        columns = tables.get(number, {0: np.zeros(rows)})
+        table = np.stack([columns[index] for index in sorted(columns)], axis=1)
+        if head.count == number or head.outputs[number] == 'B N':
+            table = table[:, 0]
+        found.append(table.T if head.columns_first else table)
+    return found
 
 
-@pytest.mark.parametrize('value', [np.inf, -np.inf, np.nan, 3e38])
-def test_a_box_that_is_not_finite_is_dropped_and_counted(value):
-    for place in range(4):
-        if place < 2 and value == 3e38:
-            continue  # so far outside that it has no area
-        box = [60, 60, 20, 20]
-        box[place] = value
-        found = _detect([box, [150, 50, 20, 20]], [[0.9, 0, 0], [0, 0.8, 0]])
-        assert found.classes.tolist() == [1]
-        assert found.broken == 1
-
-
-def test_a_half_precision_head_is_decoded_in_single_precision():
-    rng = np.random.default_rng(5)
-    boxes = np.concatenate((rng.uniform(20, 300, (40, 2)), rng.uniform(5, 60, (40, 2))), 1)
-    half = _raw(boxes, rng.uniform(0, 1, (40, 3))).astype(np.float16)
-    selection = FilterParams(score_threshold=0.3).resolve(NAMES)
-    for layout, output in ((HeadLayout.RAW, half), (HeadLayout.TRANSPOSED, half.T)):
-        found = detect(output, layout, _LETTERBOX, selection)
-        expected = detect(output.astype(np.float32), layout, _LETTERBOX, selection)
-        assert found.boxes.dtype == found.scores.dtype == np.float32
-        np.testing.assert_array_equal(found.boxes, expected.boxes)
-        np.testing.assert_array_equal(found.scores, expected.scores)
-
-
-def test_rows_of_a_final_output_do_not_suppress_each_other():
-    rows = np.array([[10, 10, 50, 50, 0.8, 1], [10, 10, 50, 51, 0.9, 1],
-                     [10, 10, 50, 50, 0.7, 2]], np.float32)
-    for agnostic in (False, True):
-        selection = FilterParams(iou_threshold=0.0, agnostic_nms=agnostic).resolve(NAMES)
-        found = detect(rows, HeadLayout.NMS, _LETTERBOX, selection)
-        np.testing.assert_allclose(found.scores, [0.9, 0.8, 0.7])
-    found = detect(rows, HeadLayout.NMS, _LETTERBOX,
-                   FilterParams(max_detections=2).resolve(NAMES))
-    np.testing.assert_allclose(found.scores, [0.9, 0.8])
-
-
-def test_boxes_at_the_border_are_clipped_after_nms():
-    # Inside the image they overlap by 50/60, as the network means them by 50/160.
-    found = _detect([[-25, 50, 150, 40], [30, 50, 60, 40]], [[0.9, 0, 0], [0.8, 0, 0]])
-    np.testing.assert_allclose(found.boxes, [[0, 60, 100, 140], [0, 60, 120, 140]])
-
-
-def test_a_region_cannot_bring_back_a_suppressed_box():
-    boxes, scores = [[50, 50, 40, 40], [60, 50, 40, 40]], [[0.9, 0, 0], [0.8, 0, 0]]
-    right = ((0.17, 0.0), (1.0, 0.0), (1.0, 1.0), (0.17, 1.0))
-    assert len(_detect(boxes, scores)) == 1
-    assert len(_detect(boxes[1:], scores[1:], roi=right)) == 1
-    assert len(_detect(boxes, scores, roi=right)) == 0
-
-
-def test_as_many_boxes_as_wanted_are_found_behind_those_outside_the_region():
-    boxes = [[10 + 30 * (index % 10), 10 + 30 * (index // 10), 20, 20] for index in range(60)]
-    scores = [[0.99 - 0.01 * index, 0, 0] for index in range(60)]
-    lower = ((0.0, 0.6), (1.0, 0.6), (1.0, 1.0), (0.0, 1.0))
-    found = _detect(boxes, scores, max_detections=3, roi=lower)
-    np.testing.assert_allclose(found.scores, [0.59, 0.58, 0.57], atol=1e-6)
-
-
-def test_a_class_has_its_own_threshold():
-    boxes, scores = [[50, 50, 20, 20], [150, 50, 20, 20]], [[0.4, 0, 0], [0, 0.4, 0]]
-    assert len(_detect(boxes, scores, score_threshold=0.5)) == 0
-    found = _detect(boxes, scores, score_threshold=0.5, class_thresholds=(('barrel', 0.3),))
-    assert found.classes.tolist() == [1]
-
-
-def test_unwanted_classes_do_not_hide_wanted_ones():
-    found = _detect([[50, 50, 20, 20], [50, 50, 20, 20]], [[0.9, 0, 0], [0, 0.8, 0]],
-                    classes=('barrel',), agnostic_nms=True)
-    assert found.classes.tolist() == [1]
-
-
-def test_agnostic_nms_lets_classes_suppress_each_other():
-    boxes, scores = [[50, 50, 20, 20], [50, 50, 20, 20]], [[0.9, 0, 0], [0, 0.8, 0]]
-    assert len(_detect(boxes, scores)) == 2
-    assert _detect(boxes, scores, agnostic_nms=True).classes.tolist() == [0]
-
-
-def test_region_of_interest_keeps_centres_inside():
-    left_half = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
-    found = _detect([[50, 50, 20, 20], [250, 50, 20, 20]], [[0.9, 0, 0], [0.8, 0, 0]],
-                    roi=left_half)
-    assert found.scores.tolist() == [np.float32(0.9)]
-
-
-def test_min_box_size_counts_pixels_of_the_image():
-    boxes, scores = [[50, 50, 20, 20], [150, 50, 20, 4]], [[0.9, 0, 0], [0.8, 0, 0]]
-    assert len(_detect(boxes, scores, min_box_size=8.0)) == 2
-    assert len(_detect(boxes, scores, min_box_size=8.5)) == 1
-
-
-def test_the_tracker_sees_weak_detections_of_wanted_classes():
-    selection = FilterParams(score_threshold=0.5, classes=('crate', 'cone')).resolve(NAMES)
-    weak = selection.for_tracking(0.1)
-    assert weak.thresholds.tolist() == [np.float32(0.1), np.inf, np.float32(0.1)]
-    scores = [[0.6, 0, 0], [0, 0.9, 0], [0, 0, 0.2]]
-    boxes = [[50, 50, 20, 20], [150, 50, 20, 20], [250, 50, 20, 20]]
-    found = detect(_raw(boxes, scores), HeadLayout.RAW, _LETTERBOX, weak)
-    assert found.classes.tolist() == [0, 2]
-    assert selection.publishable(found).classes.tolist() == [0]
-
-
-_WISHES = st.fixed_dictionaries({}, optional={
-    'score_threshold': st.floats(0, 1), 'classes': st.sampled_from([(), ('crate',), NAMES]),
-    'min_box_size': st.floats(0, 60), 'agnostic_nms': st.booleans(),
-    'class_thresholds': st.sampled_from([(), (('cone', 0.7),)]),
-    'roi': st.sampled_from([(), ((0.1, 0.1), (0.9, 0.2), (0.5, 0.8))])})
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(0, 2**32 - 1), _WISHES)
-def test_filters_equal_an_obvious_loop(seed, wishes):
-    rng = np.random.default_rng(seed)
-    boxes = np.concatenate((rng.uniform(-20, 340, (30, 2)), rng.uniform(0, 90, (30, 2))), 1)
-    scores = rng.uniform(0, 1, (30, 3)).astype(np.float32)
-    params = replace(FilterParams(), **wishes)
-    found = _detect(boxes, scores, iou_threshold=1.0, **wishes)
-    expected = [index for index in range(30) if _wanted(boxes[index], scores[index], params)]
-    np.testing.assert_allclose(found.scores, np.sort(scores.max(axis=1)[expected])[::-1])
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.integers(0, 2**32 - 1), _WISHES, st.sampled_from([0.0, 0.2]))
-def test_a_filter_of_size_or_region_only_removes(seed, wishes, iou):
-    rng = np.random.default_rng(seed)
-    boxes = np.concatenate((rng.uniform(-20, 340, (30, 2)), rng.uniform(10, 150, (30, 2))), 1)
-    scores = rng.uniform(0, 1, (30, 3)).astype(np.float32)
-    free = {key: value for key, value in wishes.items() if key not in ('roi', 'min_box_size')}
-    everything = _detect(boxes, scores, iou_threshold=iou, **free)
-    found = _detect(boxes, scores, iou_threshold=iou, **wishes)
-    params = replace(FilterParams(), **wishes)
-    source = [int(np.argmax(scores.max(axis=1) == score)) for score in everything.scores]
-    kept = [index for index in source if _wanted(boxes[index], scores[index], params)]
-    np.testing.assert_array_equal(found.scores, scores.max(axis=1)[kept])
-
-
-def _wanted(box, scores, params):
-    name = NAMES[int(scores.argmax())]
-    threshold = dict(params.class_thresholds).get(name, params.score_threshold)
-    if params.classes and name not in params.classes or scores.max() < np.float32(threshold):
-        return False
-    cx, cy, w, h = (float(value) * 2 for value in box)
-    x1, x2 = max(cx - w / 2, 0), min(cx + w / 2, _SOURCE[0])
-    y1, y2 = max(cy - h / 2, 0), min(cy + h / 2, _SOURCE[1])
-    if x2 <= x1 or y2 <= y1 or min(x2 - x1, y2 - y1) < params.min_box_size:
-        return False
-    x, y = (x1 + x2) / 2 / _SOURCE[0], (y1 + y2) / 2 / _SOURCE[1]
-    if not params.roi:
-        return True
-    sides = [(bx - ax) * (y - ay) - (by - ay) * (x - ax) > 0
-             for (ax, ay), (bx, by) in zip(params.roi, params.roi[1:] + params.roi[:1])]
-    return all(sides) or not any(sides)  # a triangle is convex
-
-
-@pytest.mark.parametrize('wishes,words', [
-    ({'score_threshold': 1.5}, 'score_threshold is 1.5'),
-    ({'score_threshold': float('nan')}, 'score_threshold'),
-    ({'iou_threshold': -0.1}, 'iou_threshold'),
-    ({'max_detections': 0}, 'max_detections is 0'),
-    ({'max_detections': 301}, '300'), ({'agnostic_nms': 1}, 'true or false'),
-    ({'min_box_size': float('inf')}, 'min_box_size'),
-    ({'class_thresholds': (('crate', 2.0),)}, 'class_thresholds "crate" is 2.0'),
-    ({'roi': ((0.0, 0.0), (1.0, 1.0))}, '2 corners'),
-    ({'roi': ((0.0, 0.0), (1.0, 1.0), (0.0, 1.1))}, 'roi is 1.1')])
-def test_bad_wishes_are_refused(wishes, words):
-    with pytest.raises(UserError, match=words):
-        FilterParams(**wishes)
-
-
-@pytest.mark.parametrize('wishes', [
-    {'classes': ('dog',)}, {'class_thresholds': (('dog', 0.5),)}])
-def test_an_unknown_class_is_named_with_those_known(wishes):
-    with pytest.raises(UserError, match='"dog".*crate, barrel, cone'):
-        FilterParams(**wishes).resolve(NAMES)
+@pytest.mark.parametrize('row', [
+    row for row in _KNOWN
+    if row[1] == 'detect' and row[2] != 2 and row[4].get('names') != 2],
+    ids=lambda row: f'{row[0]}-{len(row[3])}-{row[2]}')
+def test_every_head_gives_the_objects_that_it_was_given(row):
+    card = _card(row[3], **row[4])
+    letterbox = Letterbox.fit((1280, 960), card.input_size, card.input.fit)
+    found = detect(_outputs(card), card.head, letterbox,
+                   FilterParams(score_threshold=0.3).resolve(card.names))
+    expected = {
+        Fit.LETTERBOX: (_BOXES - (0, 80, 0, 80)) * 2, Fit.TOP_LEFT: _BOXES * 2,
+        Fit.STRETCH: _BOXES * (2, 1.5, 2, 1.5)}[card.input.fit][:2]
+    np.testing.assert_allclose(found.boxes, expected, atol=1e-2)
+    np.testing.assert_allclose(found.scores, _SCORES[:2], atol=1e-5)
+    assert found.classes.tolist() == [2, 0] and found.broken == 0

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from yolojet_ros.core.image_formats import ImageView
-from yolojet_ros.core.letterbox import Letterbox, Letterboxer, PAD_VALUE
+from yolojet_ros.core.image_input import PAD_VALUE
+from yolojet_ros.core.letterbox import Letterbox, Letterboxer
 
 _SIDES = st.integers(1, 8192)
 _NETWORKS = st.tuples(st.integers(1, 40), st.integers(1, 40)).map(

@@ -14,7 +14,8 @@ from yolojet_ros.core.engine_card import EngineCard
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.filters import FilterParams
 from yolojet_ros.core.image_formats import ImageView
-from yolojet_ros.core.model_card import HeadLayout, ModelCard
+from yolojet_ros.core.head import raw_reading
+from yolojet_ros.core.model_card import ModelCard
 from yolojet_ros.core.stage_times import StageTimes
 from yolojet_ros.engine import inspection, layers, plan, verify, workflow
 from yolojet_ros.inference.backend import BackendError
@@ -39,7 +40,7 @@ def models(tmp_path_factory):
 def images():
     """Return network inputs; the scene takes longer to draw than an engine to build here."""
     return network_inputs('scene', 8, ModelCard('x', ('a',), conv_model.SIZE, 32,
-                                                HeadLayout.RAW, 126))
+                                                raw_reading(126, 1)))
 
 
 @pytest.fixture
@@ -275,7 +276,7 @@ def test_foreign_engines_get_a_profile_for_each_slot_or_are_refused_at_once(
         [ImageView.from_bgr(np.zeros((70, 110, 3), np.uint8))] * 2, selection, StageTimes())) == 2
     backend.close()
     with inspection.opened(path) as opened:
-        assert opened.session.run_all(np.zeros((3, 3, 64, 96), np.float32)).shape[0] == 3
+        assert len(opened.session.run_all(np.zeros((3, 3, 64, 96), np.float32))[0]) == 3
 
 
 def test_a_fixed_batch_is_built_as_it_is(use, tmp_path):

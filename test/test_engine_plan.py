@@ -13,7 +13,8 @@ import pytest
 from yolojet_ros.cli.main import main
 from yolojet_ros.core.engine_card import EngineCard
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.core.model_card import HeadLayout, ModelCard
+from yolojet_ros.core.head import raw_reading
+from yolojet_ros.core.model_card import ModelCard
 from yolojet_ros.engine import layers, memory, profiles, verify
 from yolojet_ros.engine.plan import Options, resolve
 from yolojet_ros.engine.progress import Progress
@@ -248,8 +249,8 @@ def reference_case():
     output[:, :2] = rng.uniform(10, 60, (4, 2, 126))
     output[:, 2:4] = rng.uniform(8, 20, (4, 2, 126))
     output[:, 4:] = rng.uniform(0, 0.9, (4, 3, 126)) ** 3
-    model = ModelCard('m', ('a', 'b', 'c'), (96, 64), 32, HeadLayout.RAW, 126)
-    return verify.Reference('o', np.zeros((4, 3, 64, 96), np.float32), output), model
+    model = ModelCard('m', ('a', 'b', 'c'), (96, 64), 32, raw_reading(126, 3))
+    return verify.Reference('o', np.zeros((4, 3, 64, 96), np.float32), [output]), model
 
 
 class FixedSession:
@@ -257,7 +258,7 @@ class FixedSession:
         self.output = output
 
     def run_all(self, images):
-        return self.output
+        return [self.output]
 
 
 @pytest.mark.parametrize('damage, passed', [
@@ -265,7 +266,7 @@ class FixedSession:
     ('dead', False)])
 def test_a_wrong_engine_does_not_pass(damage, passed):
     reference, model = reference_case()
-    output = reference.outputs.copy()
+    output = reference.outputs[0].copy()
     if damage == 'little':
         output[:, 4:] += 0.001
     elif damage == 'scores':
@@ -276,23 +277,23 @@ def test_a_wrong_engine_does_not_pass(damage, passed):
         output[0, 0, 0] = np.nan
     elif damage == 'dead':
         output[:, 4:] = 0
-    verdict = verify.verify(FixedSession(output), reference, model, 'fp16')
+    verdict = verify.verify(FixedSession(output), reference, model, model, 'fp16')
     assert verdict.passed == passed
     assert ('DISAGREES' in verdict.sentence()) != passed
 
 
 def test_int8_may_differ_more_than_fp16():
     reference, model = reference_case()
-    output = reference.outputs + np.float32(0.02)
-    assert not verify.verify(FixedSession(output), reference, model, 'fp16').passed
-    assert verify.verify(FixedSession(output), reference, model, 'int8').passed
+    output = reference.outputs[0] + np.float32(0.02)
+    assert not verify.verify(FixedSession(output), reference, model, model, 'fp16').passed
+    assert verify.verify(FixedSession(output), reference, model, model, 'int8').passed
 
 
 def test_references_travel_as_a_file(tmp_path):
     reference, _ = reference_case()
     reference.save(tmp_path / 'r.npz')
     again = verify.Reference.load(tmp_path / 'r.npz')
-    assert again.onnx_sha256 == 'o' and np.array_equal(again.outputs, reference.outputs)
+    assert again.onnx_sha256 == 'o' and np.array_equal(again.outputs[0], reference.outputs[0])
     (tmp_path / 'broken.npz').write_bytes(b'x')
     with pytest.raises(UserError, match='holds no reference results'):
         verify.Reference.load(tmp_path / 'broken.npz')

@@ -12,6 +12,7 @@ import pytest
 from yolojet_ros.core.engine_card import EngineCard
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.model_card import ModelCard
+from yolojet_ros.core.tensors import TensorSpec
 from yolojet_ros.engine import profiles, report
 from yolojet_ros.engine.plan import Options, resolve
 from yolojet_ros.engine.verify import Reference
@@ -39,8 +40,9 @@ _CARD = {
 def _use_card(engine):
     """Do all that is done with the card of an engine that somebody gave us."""
     card = EngineCard.load(engine)
-    ModelCard.from_outputs(
-        engine.name, card.metadata, [1, 3, 192, 320], [[1, 6, 1260], [1, 16, 24, 40]])
+    ModelCard.read(
+        engine.name, card.metadata, [TensorSpec('images', 'float32', (1, 3, 192, 320))],
+        [TensorSpec('a', 'float32', (1, 6, 1260)), TensorSpec('b', 'float32', (1, 16, 24, 40))])
     '\n'.join(report._card_lines(card))
     f'{card.latency_ms.get("median", 0.0):.3f} {engine.parent / Path(card.onnx).name}'
     if 'skipped' not in card.verification and card.verification:
@@ -164,7 +166,7 @@ def test_a_profile_that_is_none_is_named(name):
 def test_mutated_reference_results_are_used_or_refused_in_one_sentence(tmp_path):
     rng, path = np.random.default_rng(4), tmp_path / 'r.npz'
     Reference('ab' * 32, np.ones((2, 3, 8, 8), np.float32),
-              np.ones((2, 6, 9), np.float32)).save(path)
+              [np.ones((2, 6, 9), np.float32)]).save(path)
     good, total = path.read_bytes(), count(2000)
     bad = 0
     for _ in range(total):

@@ -1,20 +1,23 @@
 """The CUDA kernels compute what their NumPy twins compute."""
 
+from dataclasses import replace
 import re
 import zlib
 
 import cuda_on_host
-from hypothesis import given, settings, strategies as st
+import host_device
+from hypothesis import given, HealthCheck, settings, strategies as st
 import numpy as np
 import pytest
+from yolojet_ros.core.decode import detect, MAX_SIDE
 from yolojet_ros.core.filters import MAX_BOXES, MAX_ROI_POINTS
-from yolojet_ros.core.head import detect, MAX_SIDE
+from yolojet_ros.core.head import HEADS
 from yolojet_ros.core.image_formats import FORMATS, ImageView
+from yolojet_ros.core.image_input import Fit, ImageInput
 from yolojet_ros.core.letterbox import Letterboxer
-from yolojet_ros.core.model_card import HeadLayout, ModelCard
 from yolojet_ros.core.nms import MAX_CANDIDATES
 from yolojet_ros.engine import kernel_check
-from yolojet_ros.inference.cuda import kernels, sampling
+from yolojet_ros.inference.cuda import head_struct, kernels, sampling
 from yolojet_ros.inference.cuda.sampling import Sampling
 
 NETWORKS = ((320, 192), (96, 160), (64, 64))
@@ -50,44 +53,63 @@ def test_letterbox_stages_only_the_rows_it_reads():
     assert Sampling.plan(view, (640, 640)).staged_shape == (720, 3840)
 
 
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), layout=st.sampled_from(list(HeadLayout)),
+@pytest.mark.parametrize('fit', list(Fit))
+@pytest.mark.parametrize('order', ['rgb', 'bgr'])
+def test_letterbox_kernel_takes_images_as_any_model_wants_them(library, fit, order):
+    rng = np.random.default_rng(3)
+    takes = ImageInput(fit, 7, order, 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    card = replace(kernel_check.check_card('yolov8', 1, 1, size=(96, 64)), input=takes)
+    view = sampling.for_kernel(kernel_check.random_view(rng, 'bgr8', 300))
+    found = cuda_on_host.letterbox(
+        library, [Sampling.plan(view, (96, 64), fit)], [view], head_struct.takes(card))[0]
+    expected = Letterboxer((96, 64), takes)(view)[0][0]
+    step = 1 / 255 / 0.224
+    assert np.abs(found - expected).max() <= 1.01 * step
+    assert np.mean(np.abs(found - expected) < 1e-5) > 0.99
+
+
+@pytest.fixture
+def device(library, monkeypatch):
+    monkeypatch.setattr(host_device.HostDevice, 'library', library)
+    return host_device.HostDevice()
+
+
+@settings(max_examples=120, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32 - 1),
+       head=st.sampled_from([(head.key, task) for head in HEADS for task in head.tasks
+                             if task != 'classify' and head.batch is None]),
        classes=st.sampled_from([1, 3, 80]), rows=st.integers(1, 700),
-       busy=st.sampled_from([0.02, 0.3, 1.0]))
-def test_decode_and_nms_kernels_equal_their_twins(library, seed, layout, classes, rows, busy):
+       busy=st.sampled_from([0.02, 0.3, 1.0]), half=st.booleans())
+def test_kernels_equal_their_twins_on_every_head_and_task(
+        device, seed, head, classes, rows, busy, half):
     rng = np.random.default_rng(seed)
-    card = ModelCard('x', tuple('c' * (i + 1) for i in range(classes)), (640, 384), 32, layout,
-                     rows)
-    detector = cuda_on_host.Detector(library, layout, classes, rows, 2)
-    heads = np.stack([kernel_check.random_head(rng, card, busy) for _ in range(2)])
-    letterboxes = [kernel_check.random_letterbox(rng, card) for _ in range(2)]
-    samplings = [
-        Sampling.plan(ImageView(np.zeros(0, np.uint8), *box.source, box.source[0], 'mono8'),
-                      card.input_size) for box in letterboxes]
+    key, task = head
+    card = kernel_check.check_card(key, classes, rows, task, (128, 96))
+    outputs = kernel_check.random_outputs(rng, card, busy)
+    outputs = [part.astype(np.float16) if half else part for part in outputs]
+    letterbox = kernel_check.random_letterbox(rng, card, 300)
     selection = kernel_check.random_selection(rng, classes)
-    found = detector(heads, samplings, selection)
-    for head, letterbox, result in zip(heads, letterboxes, found):
-        expected = detect(head, layout, letterbox, selection)
-        assert np.array_equal(result.boxes, expected.boxes)
-        assert np.array_equal(result.scores, expected.scores)
-        assert np.array_equal(result.classes, expected.classes)
-        assert result.broken == expected.broken
-    assert not detector.tallies.view(np.int32).any()  # the next frame starts from zero
+    found = kernel_check.run_decode(device, b'', card, outputs, letterbox, selection)
+    expected = detect(outputs, card.head, letterbox, selection)
+    # The exponential functions and the angles' sines are those of two libraries.
+    exact = not (card.head.head.logits or card.head.head.grid or task == 'obb')
+    same, box, score = kernel_check.compare_detections(found, expected)
+    assert same and box <= (0 if exact else 0.01) and score <= (0 if exact else 1e-6)
+    keypoint, rotated, mask = kernel_check.compare_extras(found, expected)
+    assert keypoint == 0 and rotated <= 1e-3 and mask >= 0.999
 
 
-def test_thousands_of_candidates_are_cut_to_the_best(library):
+def test_thousands_of_candidates_are_cut_to_the_best(device):
     rng = np.random.default_rng(5)
-    rows = 6000
-    card = ModelCard('x', ('a', 'b'), (640, 640), 32, HeadLayout.RAW, rows)
-    head = kernel_check.random_head(rng, card, 1.0)
+    card = kernel_check.check_card('yolov8', 2, 6000, size=(640, 640))
+    outputs = kernel_check.random_outputs(rng, card, 1.0)
     letterbox = kernel_check.random_letterbox(rng, card)
-    view = ImageView(np.zeros(0, np.uint8), *letterbox.source, letterbox.source[0], 'mono8')
     selection = kernel_check.random_selection(rng, 2)
     selection.thresholds[:] = 0
-    found = cuda_on_host.Detector(library, card.layout, 2, rows, 1)(
-        head[None], [Sampling.plan(view, card.input_size)], selection)[0]
     same, box, score = kernel_check.compare_detections(
-        found, detect(head, card.layout, letterbox, selection))
+        kernel_check.run_decode(device, b'', card, outputs, letterbox, selection),
+        detect(outputs, card.head, letterbox, selection))
     assert same and box == 0 and score == 0
 
 

@@ -17,7 +17,6 @@ from models import NAMES, raw_output, write_model
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.filters import FilterParams
 from yolojet_ros.core.image_formats import ImageError, ImageView
-from yolojet_ros.core.model_card import HeadLayout
 from yolojet_ros.core.stage_times import StageTimes
 from yolojet_ros.inference.load import load_backend
 from yolojet_ros.model import onnx_file
@@ -105,11 +104,11 @@ def test_sizes_that_the_file_leaves_open_are_measured(tmp_path, declared, names)
     path = write_model(tmp_path / 'open.onnx', _answer(), declared=declared,
                        metadata={'names': names})
     backend = load_backend(path)
-    assert backend.card.layout is HeadLayout.RAW and backend.card.boxes == 1260
+    assert backend.card.head.head.key == 'yolov8' and backend.card.head.rows == 1260
     assert len(_detect(backend, np.zeros((192, 320, 3), np.uint8))[0]) == 1
     # The commands that read the file without running it infer the sizes.
     card = onnx_file.card(onnx_file.load(path), 'open.onnx')
-    assert (card.boxes, len(card.names)) == (1260, 3)
+    assert (card.head.rows, len(card.names)) == (1260, 3)
 
 
 def test_a_dynamic_size_is_that_of_the_metadata(tmp_path):
@@ -139,14 +138,19 @@ def test_a_network_that_does_not_run_at_its_size_is_one_sentence(tmp_path):
     assert '\n' not in str(error.value)
 
 
-def test_an_auxiliary_head_is_refused_and_a_feature_map_is_not(tmp_path):
+def test_an_auxiliary_head_and_a_feature_map_are_passed_over(tmp_path):
     features = np.zeros((1, 16, 24, 40), np.float32)
     backend = load_backend(write_model(tmp_path / 'm.onnx', _answer(), more=[features]))
     assert len(_detect(backend, np.zeros((192, 320, 3), np.uint8))[0]) == 1
     write_model(tmp_path / 'm.onnx', features, more=[_answer()])
-    assert load_backend(tmp_path / 'm.onnx').card.layout is HeadLayout.RAW
-    write_model(tmp_path / 'm.onnx', _answer(), more=[_answer()])
-    with pytest.raises(UserError, match='2 outputs that could be the detection head'):
+    assert load_backend(tmp_path / 'm.onnx').card.head.head.key == 'yolov8'
+    # YOLOv9 gives its auxiliary head first; of three nobody knows which it is.
+    write_model(tmp_path / 'm.onnx', np.zeros_like(_answer()), more=[_answer()])
+    backend = load_backend(tmp_path / 'm.onnx')
+    assert backend.card.head.head.key == 'yolov9_dual'
+    assert len(_detect(backend, np.zeros((192, 320, 3), np.uint8))[0]) == 1
+    write_model(tmp_path / 'm.onnx', _answer(), more=[_answer(), _answer()])
+    with pytest.raises(UserError, match='a head .* is needed'):
         load_backend(tmp_path / 'm.onnx')
 
 

@@ -326,20 +326,21 @@ def test_an_output_without_a_fixed_number_of_rows_is_refused(rows, words):
                  Tensor('count', 2, False, np.dtype(np.int32), (1, 1)),
                  Tensor('output0', 3, False, np.dtype(np.float32), (1, rows, 6))])
     if words is None:
-        head, card = read_card(network, {})
-        assert head.name == 'output0' and card.layout.final and card.boxes == rows
+        heads, card = read_card(network, {})
+        assert [head.name for head in heads] == ['output0']
+        assert card.head.final and card.head.rows == rows
     else:
         with pytest.raises(UserError, match=words):
             read_card(network, {})
 
 
-def test_an_engine_with_two_heads_is_refused():
+def test_an_engine_with_three_heads_is_refused():
     head = Tensor('a', 1, False, np.dtype(np.float32), (1, 7, 1260))
     network = types.SimpleNamespace(
         source='m.engine', batch_range=lambda: (1, 1),
         inputs=[Tensor('images', 0, True, np.dtype(np.float32), (1, 3, 192, 320))],
-        outputs=[head, head])
-    with pytest.raises(UserError, match='2 outputs that could be the detection head'):
+        outputs=[head, head, head])
+    with pytest.raises(UserError, match='a head .* is needed'):
         read_card(network, {})
 
 

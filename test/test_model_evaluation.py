@@ -14,12 +14,14 @@ pytest.importorskip('pycocotools')
 
 from model_samples import stills  # noqa: E402
 from models import raw_output, write_model  # noqa: E402
+from yolojet_ros.core.decode import one_label_each  # noqa: E402
 from yolojet_ros.core.detections import Detections  # noqa: E402
 from yolojet_ros.core.errors import UserError  # noqa: E402
+from yolojet_ros.core.head import raw_reading  # noqa: E402
 from yolojet_ros.model.data import (  # noqa: E402
     coco_set, image_files, read_image, scene_set, scene_still, scene_stills, TEST_SEED)
 from yolojet_ros.model.evaluation import (  # noqa: E402
-    Accuracy, Candidate, CocoScorer, measure, Measurement, one_label_each)
+    Accuracy, Candidate, CocoScorer, measure, Measurement)
 from yolojet_ros.model.report import details, losses_within, measure_all, table  # noqa: E402
 from yolojet_ros.sim.scene import CLASS_NAMES  # noqa: E402
 
@@ -197,7 +199,7 @@ def test_every_label_gets_the_column_of_its_anchor_point():
     rng = np.random.default_rng(0)
     rows = rng.random((7, 40)).astype(np.float32)
     rows[4:] *= rows[4:] > 0.5
-    columns = one_label_each(rows, 0.5)
+    columns, = one_label_each([rows], raw_reading(40, 3), 0.5, 1000)
     assert columns.shape[1] == np.count_nonzero(rows[4:] >= 0.5)
     assert (np.count_nonzero(columns[4:], axis=0) == 1).all()
     expected = sorted((float(rows[4 + k, a]), k, *rows[:4, a].tolist())

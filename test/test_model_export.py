@@ -19,9 +19,10 @@ from model_samples import exported, NAMES, SIZE, trained_model  # noqa: E402
 from yolojet_ros.cli.main import main  # noqa: E402
 from yolojet_ros.core.errors import UserError  # noqa: E402
 from yolojet_ros.core.filters import FilterParams  # noqa: E402
-from yolojet_ros.core.head import detect  # noqa: E402
+from yolojet_ros.core.decode import detect  # noqa: E402
+from yolojet_ros.core.head import raw_reading  # noqa: E402
 from yolojet_ros.core.letterbox import Letterbox  # noqa: E402
-from yolojet_ros.core.model_card import HeadLayout, ModelCard  # noqa: E402
+from yolojet_ros.core.model_card import ModelCard  # noqa: E402
 from yolojet_ros.engine import model_facts  # noqa: E402
 from yolojet_ros.model import checkpoint, onnx_file, onnx_graph  # noqa: E402
 from yolojet_ros.model.export import export, is_ultralytics  # noqa: E402
@@ -63,7 +64,8 @@ def test_metadata_has_the_keys_and_form_of_exports_in_the_field():
     assert (values['stride'], values['imgsz'], values['task']) == ('32', '[64, 96]', 'detect')
     assert values['training'] == 'none'
     card = onnx_file.card(model, 'm')
-    assert card == ModelCard('m', NAMES, SIZE, 32, HeadLayout.RAW, 126, 1, False)
+    assert (card.names, card.input_size, card.stride, card.batch) == (NAMES, SIZE, 32, 1)
+    assert card.head == raw_reading(126, len(NAMES)) and not card.half
 
 
 def test_bare_convolutions_are_the_heads_last_and_the_distances():
@@ -101,8 +103,8 @@ def test_nms_layer_finds_what_the_packages_own_decoding_finds(opset, boxes, tmp_
     assert (np.diff(rows[:, 4]) <= 0).all()
     selection = FilterParams(0.3, 0.5, max_detections=boxes).resolve(NAMES)
     same = Letterbox.fit(SIZE, SIZE)
-    expected = detect(raw, HeadLayout.RAW, same, selection)
-    found = detect(rows, HeadLayout.NMS, same, selection)
+    expected = detect([raw], raw_reading(126, len(NAMES)), same, selection)
+    found = detect([rows], raw_reading(300, len(NAMES), key='end2end'), same, selection)
     assert len(expected) >= 25
     assert np.array_equal(found.classes, expected.classes)
     assert np.allclose(found.scores, expected.scores, atol=1e-6)
@@ -236,7 +238,7 @@ def test_nms_is_appended_to_exports_of_ultralytics_too(ultralytics, tmp_path, ca
     assert main(['model', 'export', str(path), str(out), '--trust', '--nms', 'layer']) == 0
     assert 'with NMS (layer)' in capsys.readouterr().out
     model = onnx_file.load(out)
-    assert onnx_file.card(model, 'u').layout is HeadLayout.NMS
+    assert onnx_file.card(model, 'u').head.final
     assert _run(model, np.zeros((1, 3, SIZE[1], SIZE[0]), np.float32)).shape == (1, 300, 6)
 
 

@@ -9,7 +9,7 @@ import pytest
 from models import raw_output, write_model
 from ros_peers import NodeProcess, Peer
 from rosgraph_msgs.msg import Clock
-from yolojet_ros.core.model_card import anchor_count
+from yolojet_ros.core.head import anchor_count
 
 _MODULE = 'yolojet_ros.nodes.detector_node'
 _SIZE = (320, 192)

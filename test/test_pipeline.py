@@ -5,9 +5,9 @@ import pytest
 
 from models import NAMES, raw_output
 from yolojet_ros.core.filters import FilterParams
-from yolojet_ros.core.head import HeadLayout
+from yolojet_ros.core.head import anchor_count, raw_reading
 from yolojet_ros.core.image_formats import ImageView
-from yolojet_ros.core.model_card import anchor_count, ModelCard
+from yolojet_ros.core.model_card import ModelCard
 from yolojet_ros.inference.backend import HostBackend
 from yolojet_ros.pipeline import Pipeline
 from yolojet_ros.tracking import Tracker, TrackerParams
@@ -21,12 +21,12 @@ class _Network(HostBackend):
 
     def __init__(self):
         super().__init__(ModelCard(
-            source='test', names=NAMES, input_size=_SIZE, stride=32, layout=HeadLayout.RAW,
-            boxes=anchor_count(_SIZE)))
+            source='test', names=NAMES, input_size=_SIZE, stride=32,
+            head=raw_reading(anchor_count(_SIZE), len(NAMES))))
         self.score = 0.9
 
     def run(self, tensor):
-        return [raw_output([[160, 96, 80, 60]], [[self.score, 0, 0]], _SIZE)]
+        return [raw_output([[160, 96, 80, 60]], [[self.score, 0, 0]], _SIZE)[0]]
 
 
 def _id_after_weak_frames(pipeline, start):

@@ -112,7 +112,7 @@ def _bench_pipeline(arguments: argparse.Namespace) -> int:
     plain = Pipeline(backend)
     scene = Scene(*_SIZE, seed=1)
     views = [ImageView.from_bgr(scene.read().image.copy()) for _ in range(30)]
-    tensor = Letterboxer(backend.card.input_size)(views[0])[0].copy()
+    tensor = Letterboxer(backend.card.input_size, backend.card.input)(views[0])[0].copy()
     rows: Dict[str, List[float]] = {
         'bare session.run': [], 'image to boxes': [], 'image to tracked boxes': []}
     detections = []

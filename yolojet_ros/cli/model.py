@@ -68,7 +68,8 @@ def _info(args: argparse.Namespace) -> int:
         width, height = card.input_size
         print(f'{args.file.name}: {onnx_file.weight_count(model):,} weights, '
               f'input {width}x{height}, opset {onnx_file.opset(model)}, '
-              f'head {card.layout.value}')
+              f'task {card.task}')
+        print(f'  head: {card.head.head.title}, known {card.evidence}')
         for key, value in sorted(onnx_file.metadata(model).items()):
             print(f'  {key}: {value}')
         return 0

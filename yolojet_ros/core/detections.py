@@ -7,17 +7,24 @@ from typing import Optional
 
 import numpy as np
 
+from yolojet_ros.core.masks import Masks
+
 
 @dataclass(frozen=True)
 class Detections:
     """
     Detections of one image, in original pixel coordinates, best score first.
 
-    boxes: float32[n, 4], x1, y1, x2, y2 in pixels, within the image
+    boxes: float32[n, 4], x1, y1, x2, y2 in pixels, within the image; of rotated ones the
+        upright box around them
     scores: float32[n], 0..1
     classes: int32[n], indices into the model's class names
     ids: int64[n], track ids, -1 where there is none; None before tracking
-    broken: rows of the network's output that no detection can be (core.head.Candidates)
+    broken: rows of the network's output that no detection can be (core.decode.Candidates)
+    rotated: float32[n, 5], rotated boxes (core.rotated) in pixels; None but for the task obb
+    keypoints: float32[n, K, 3], x and y in pixels and a confidence of 0..1; None but for pose
+    masks: of the detections; None but for segment
+    probabilities: float32[classes], scores of a classifier, which finds no boxes; else None
     """
 
     boxes: np.ndarray
@@ -25,15 +32,23 @@ class Detections:
     classes: np.ndarray
     ids: Optional[np.ndarray] = None
     broken: int = 0
+    rotated: Optional[np.ndarray] = None
+    keypoints: Optional[np.ndarray] = None
+    masks: Optional[Masks] = None
+    probabilities: Optional[np.ndarray] = None
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def __getitem__(self, index) -> Detections:
         """Return the detections that a slice, mask or index array chooses."""
-        ids = None if self.ids is None else self.ids[index]
+        def chosen(values):
+            return None if values is None else values[index]
+
         return Detections(
-            self.boxes[index], self.scores[index], self.classes[index], ids, self.broken)
+            self.boxes[index], self.scores[index], self.classes[index], chosen(self.ids),
+            self.broken, chosen(self.rotated), chosen(self.keypoints), chosen(self.masks),
+            self.probabilities)
 
     @classmethod
     def empty(cls) -> Detections:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Sequence, Tuple
 
 import numpy as np
@@ -75,7 +75,7 @@ class FilterParams:
         return Selection(
             thresholds, np.float32(self.iou_threshold), self.agnostic_nms,
             self.max_detections, np.float32(self.min_box_size),
-            np.array(self.roi, np.float32).reshape(-1, 2))
+            np.array(self.roi, np.float32).reshape(-1, 2), thresholds)
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ class Selection:
     max_boxes: 1..300
     min_size: float32, pixels
     roi: float32[k, 2], corners 0..1 of the image, k = 0 for none
+    published: float32[nc], least score of each class that the user is to see
     """
 
     thresholds: np.ndarray
@@ -97,6 +98,7 @@ class Selection:
     max_boxes: int
     min_size: np.float32
     roi: np.ndarray
+    published: np.ndarray
 
     def for_tracking(self, floor: float) -> Selection:
         """
@@ -106,8 +108,7 @@ class Selection:
         """
         lowered = np.minimum(self.thresholds, np.float32(floor))
         thresholds = np.where(np.isinf(self.thresholds), self.thresholds, lowered)
-        return Selection(thresholds, self.iou_threshold, self.agnostic, MAX_BOXES,
-                         self.min_size, self.roi)
+        return replace(self, thresholds=thresholds, max_boxes=MAX_BOXES)
 
     def keep_geometry(self, boxes: np.ndarray, width: int, height: int) -> np.ndarray:
         """

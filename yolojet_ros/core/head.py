@@ -1,122 +1,386 @@
 """
-Turn the output of a network into detections in image pixels.
+The heads that detectors have: one table of layouts, and which of them a model's outputs fit.
 
-Threshold, NMS, clipping to the image, then the filters of size and region: so a filter only
-removes detections, and a box at the border suppresses what it would suppress anywhere.
+A head is known by the names of its outputs, by the classes that the metadata names, or by
+sizes that no other head has. Where two heads fit alike nothing is guessed: the user says which
+it is, in `MODEL.card.yaml` beside the file.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Tuple
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
-import numpy as np
+from yolojet_ros.core.image_input import Fit, ImageInput
+from yolojet_ros.core.tensors import is_fixed, TensorSpec
 
-from yolojet_ros.core import boxes as boxes_
-from yolojet_ros.core.detections import Detections
-from yolojet_ros.core.filters import Selection
-from yolojet_ros.core.letterbox import Letterbox
-from yolojet_ros.core.model_card import HeadLayout
-from yolojet_ros.core.nms import best_first, nms
+TASKS = ('detect', 'segment', 'pose', 'obb', 'classify')
+STRIDES = (8, 16, 32)
+# Heads with one level more (P2, P6) or less (P3 missing).
+_OTHER_STRIDES = ((4, 8, 16, 32), (8, 16, 32, 64), (16, 32))
+# Rows of a head that gives objects, not anchor points.
+MAX_OBJECTS = 4096
+MAX_CLASSES = 10_000
+MAX_EXTRA = 1024
 
-# Pixels. Beyond it float32 has no whole pixels and areas come near to overflow; no box is longer.
-MAX_SIDE = 1 << 24
-# A sigmoid, or the eight bits it was kept in, rounds a score of 1 up by less. It counts as 1.
-MAX_SCORE = np.float32(1.01)
+_IMAGENET = ImageInput(Fit.STRETCH, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+_STRETCHED = ImageInput(Fit.STRETCH)
+_YOLOX = ImageInput(Fit.TOP_LEFT, order='bgr', scale=1.0)
+_BYTES = ImageInput(dtype='uint8')
+_CROPPED = ImageInput(Fit.CROP)
 
 
 @dataclass(frozen=True)
-class Candidates:
+class Place:
+    """Where a value of a row lies: which of the head's outputs, and its (first) column."""
+
+    output: int = 0
+    column: int = 0
+
+
+@dataclass(frozen=True)
+class Head:
     """
-    Boxes of one image that reach their class's threshold.
+    One kind of head: an entry of HEADS.
 
-    boxes: float32[n, 4], x1, y1, x2, y2 in network pixels, with sides between 0 and MAX_SIDE
-    scores: float32[n], 0..1
-    classes: int32[n]
-    broken: rows of the output that no detection can be: a score above MAX_SCORE, an infinite or
-        NaN value, a box longer than MAX_SIDE, an unknown class
+    key: what `head:` in a card file calls it; title: what messages call it
+    outputs: shapes of its outputs. B is the batch, A the anchor points on the strides 8, 16, 32,
+        N up to MAX_OBJECTS objects, R the objects of all images, C the classes, E the extra
+        columns of the task
+    names: the names of these outputs, in all spellings, that tell the head
+    hint: word in the metadata's description that tells the head
+    sizes_tell: no other head has outputs of these shapes
+    tasks: those it comes with
+    box, score: their columns. Without `label` there is a score for each class, and the object's
+        class is the best
+    label: column with the class
+    objectness: column whose value multiplies every score
+    ones: column that is always 1
+    batch: column that says which image a row belongs to
+    count: output that says how many rows are used
+    columns_first: a row of the head is a column of its output
+    corners: boxes are x1, y1, x2, y2; else cx, cy, w, h
+    normalized: boxes are 0..1 of the input; else its pixels
+    grid: boxes are offsets to their anchor point and logarithms of sides, in strides
+    logits: scores want a sigmoid
+    first_class: column of the scores that is class 0; those before it are none
+    final: rows are objects, so that no NMS may follow
+    sizes_input: name of the second input, int64[B, 2]: width and height that boxes refer to
+    input: how the image goes in
     """
 
-    boxes: np.ndarray
-    scores: np.ndarray
-    classes: np.ndarray
-    broken: int
+    key: str
+    title: str
+    outputs: Tuple[str, ...]
+    names: Tuple[Tuple[str, ...], ...] = ()
+    hint: str = ''
+    sizes_tell: bool = False
+    tasks: Tuple[str, ...] = ('detect',)
+    box: Place = Place(0, 0)
+    score: Place = Place(0, 4)
+    label: Optional[Place] = None
+    objectness: Optional[Place] = None
+    ones: Optional[Place] = None
+    batch: Optional[Place] = None
+    count: Optional[int] = None
+    columns_first: bool = False
+    corners: bool = False
+    normalized: bool = False
+    grid: bool = False
+    logits: bool = False
+    first_class: int = 0
+    final: bool = False
+    sizes_input: str = ''
+    input: ImageInput = ImageInput()
 
 
-def decode(output: np.ndarray, layout: HeadLayout, selection: Selection) -> Candidates:
+_ANY_OBJECTS = ('detect', 'segment', 'pose', 'obb')
+_NMS_PARTS = {
+    'outputs': ('B 1', 'B N 4', 'B N', 'B N'), 'count': 0, 'box': Place(1), 'score': Place(2),
+    'label': Place(3), 'corners': True, 'final': True}
+
+HEADS: Tuple[Head, ...] = (
+    Head('yolov8', 'YOLOv8 (v5u, v9, 11, 12 and 26 alike)', ('B 4+C+E A',), columns_first=True,
+         tasks=_ANY_OBJECTS, sizes_tell=True),
+    Head('yolov8_transposed', 'a transposed YOLOv8 head', ('B A 4+C+E',), tasks=_ANY_OBJECTS),
+    Head('yolov9_dual', 'YOLOv9 with its auxiliary head', ('B 4+C A', 'B 4+C A'),
+         box=Place(1, 0), score=Place(1, 4), columns_first=True, sizes_tell=True),
+    Head('end2end', 'objects after NMS (nms=True, YOLOv10, YOLO26)', ('B N 6+E',),
+         label=Place(0, 5), corners=True, final=True, tasks=_ANY_OBJECTS, sizes_tell=True),
+    Head('yolov5', 'YOLOv5 and YOLOv7', ('B 3A 5+C+E',), objectness=Place(0, 4),
+         score=Place(0, 5), tasks=('detect', 'segment'), sizes_tell=True),
+    Head('yolov6', 'YOLOv6', ('B A 5+C',), names=(('outputs',),), ones=Place(0, 4),
+         score=Place(0, 5)),
+    Head('yolov7_end2end', 'YOLOv7 with NMS', ('R 7',), batch=Place(0, 0), box=Place(0, 1),
+         label=Place(0, 5), score=Place(0, 6), corners=True, final=True, sizes_tell=True),
+    Head('efficient_nms', 'the outputs of EfficientNMS',
+         names=(('num_dets', 'det_boxes', 'det_scores', 'det_classes'),
+                ('num_detections', 'detection_boxes', 'detection_scores', 'detection_classes')),
+         **_NMS_PARTS),
+    Head('yolox', 'YOLOX', ('B A 5+C',), objectness=Place(0, 4), score=Place(0, 5),
+         input=_YOLOX),
+    Head('yolox_grid', 'YOLOX without decoding', ('B A 5+C',), objectness=Place(0, 4),
+         score=Place(0, 5), grid=True, input=_YOLOX),
+    Head('rtdetr', 'RT-DETR, D-FINE and DEIM', ('B N', 'B N 4', 'B N'),
+         names=(('labels', 'boxes', 'scores'),), label=Place(0), box=Place(1), score=Place(2),
+         corners=True, final=True, sizes_input='orig_target_sizes', input=_STRETCHED),
+    Head('rtdetr_ultralytics', 'RT-DETR as ultralytics exports it', ('B N 4+C',), hint='rtdetr',
+         normalized=True, final=True, input=_STRETCHED),
+    Head('rfdetr', 'RF-DETR', ('B N 4', 'B N C'), names=(('dets', 'labels'),), box=Place(0),
+         score=Place(1), normalized=True, logits=True, first_class=1, final=True,
+         input=_IMAGENET),
+    Head('yolo_nas', 'YOLO-NAS, one output', ('R 7',), batch=Place(0, 0), box=Place(0, 1),
+         score=Place(0, 5), label=Place(0, 6), corners=True, final=True, sizes_tell=True,
+         input=_BYTES),
+    Head('yolo_nas_batch', 'YOLO-NAS, four outputs', sizes_tell=True, input=_BYTES,
+         **_NMS_PARTS),
+    Head('deepstream', 'boxes before NMS as DeepStream-Yolo exports them', ('B A 6',),
+         label=Place(0, 5), corners=True),
+    Head('classify', 'a classifier', ('B C',), score=Place(0, 0), tasks=('classify',),
+         input=_CROPPED),
+)
+BY_KEY: Dict[str, Head] = {head.key: head for head in HEADS}
+
+
+@dataclass(frozen=True)
+class Reading:
     """
-    Return the candidates of one image.
+    A head as one model has it.
 
-    An anchor point's class is its best one; it is a candidate if that score
-    reaches the class's threshold.
-
-    :param output: float16 or float32[4 + nc, A] (RAW: cx, cy, w, h in network pixels, then
-        class scores 0..1), [A, 4 + nc] (TRANSPOSED: the same) or
-        [N, 6] (NMS: x1, y1, x2, y2, score, class)
-    :param layout: which of the three
-    :param selection: thresholds
+    outputs: which of the model's outputs are the head's, in its order; for masks the last one
+        holds the prototypes, float[B, masks, h, w]
+    rows: of the head, 0 where only a run tells
+    classes: scores of a row that are classes; 0 where a column has the class
+    masks: coefficients of a row
+    keypoints: (count, values of each, 2 or 3)
     """
-    # Halves are compared slowly, and NumPy 1 would go on calculating in them.
-    output = output.astype(np.float32, copy=False)
-    with np.errstate(over='ignore', invalid='ignore'):
-        if layout is HeadLayout.NMS:
-            boxes, scores, classes, broken = _select_final(output, selection)
-        else:
-            rows = output if layout is HeadLayout.RAW else output.T
-            boxes, scores, classes, broken = _select_raw(rows, selection)
-        sides = boxes[:, 2:] - boxes[:, :2]
-        sound = (np.abs(sides) < MAX_SIDE).all(axis=1)  # False for NaN
-        keep = sound & (sides > 0).all(axis=1)
-    broken += len(sound) - np.count_nonzero(sound)
-    return Candidates(boxes[keep], scores[keep], classes[keep], int(broken))
+
+    head: Head
+    task: str
+    outputs: Tuple[int, ...]
+    rows: int
+    classes: int
+    masks: int = 0
+    keypoints: Tuple[int, int] = (0, 0)
+
+    @property
+    def final(self) -> bool:
+        """Return whether its rows are objects, so that no NMS may follow."""
+        return self.head.final
+
+    @property
+    def corners(self) -> bool:
+        """Return whether boxes are x1, y1, x2, y2; rotated ones never are."""
+        return self.head.corners and self.task != 'obb'
+
+    @property
+    def extra(self) -> Place:
+        """Return where coefficients, keypoints or angle begin."""
+        score, label = self.head.score, self.head.label
+        if label is None:
+            return replace(score, column=score.column + self.head.first_class + self.classes)
+        return replace(score, column=max(score.column, label.column) + 1)
+
+    @property
+    def extras(self) -> int:
+        """Return how many columns of the task a row has."""
+        count, values = self.keypoints
+        return self.masks + count * values + (self.task == 'obb')
 
 
-def detect(
-    output: np.ndarray, layout: HeadLayout, letterbox: Letterbox, selection: Selection,
-) -> Detections:
+def raw_reading(
+    rows: int, classes: int, task: str = 'detect', masks: int = 0,
+    keypoints: Tuple[int, int] = (0, 0), key: str = 'yolov8',
+) -> Reading:
+    """Return the reading of a model whose outputs are those of the head `key`, in its order."""
+    head = BY_KEY[key]
+    outputs = tuple(range(len(head.outputs) + (task == 'segment')))
+    return Reading(head, task, outputs, rows, 0 if head.label else classes, masks, keypoints)
+
+
+class Evidence(IntEnum):
+    """How sure a reading is."""
+
+    POSSIBLE = 0  # others have such shapes, too
+    SIZES = 1  # no other head has such shapes
+    CLASSES = 2  # the scores are as many as the classes that the metadata names
+    NAMED = 3  # the names of the outputs, or the metadata, say it
+
+
+@dataclass(frozen=True)
+class Facts:
     """
-    Return the detections of one image, best score first.
+    What a model says of itself.
 
-    :param letterbox: how the image was fitted into the network's input
-    :param selection: thresholds and filters; the other parameters as for `decode`
+    inputs, outputs: all of them
+    size: (width, height) of the image input
+    task: that the metadata names, '' for none
+    classes: how many class names there are, 0 for none
+    keypoints: (count, values) that the metadata gives, (0, 0) for none
+    description: of the metadata
     """
-    found = decode(output, layout, selection)
-    boxes = letterbox.inverse_clipped(found.boxes)
-    wanted = selection.keep_geometry(boxes, *letterbox.source)
-    if layout.final:
-        order = best_first(found.scores)
-        kept = order[wanted[order]][:selection.max_boxes]
+
+    inputs: Tuple[TensorSpec, ...]
+    outputs: Tuple[TensorSpec, ...]
+    size: Tuple[int, int]
+    task: str = ''
+    classes: int = 0
+    keypoints: Tuple[int, int] = (0, 0)
+    description: str = ''
+
+
+def readings(facts: Facts, heads: Sequence[Head] = HEADS) -> List[Tuple[Evidence, Reading]]:
+    """Return every way to read the model's outputs, the surest first."""
+    found = []
+    for head in heads:
+        for outputs, named in _outputs(head, facts):
+            reading = _read(head, facts, outputs)
+            if reading is not None:
+                found.append((_evidence(head, facts, reading, named), reading))
+    return sorted(found, key=lambda pair: -pair[0])
+
+
+def anchor_count(size: Tuple[int, int], strides: Sequence[int] = STRIDES) -> int:
+    """Return how many anchor points a head has for a (width, height) input."""
+    return sum((size[0] // stride) * (size[1] // stride) for stride in strides)
+
+
+def _evidence(head: Head, facts: Facts, reading: Reading, named: bool) -> Evidence:
+    if named or (head.hint and head.hint in facts.description.lower()):
+        return Evidence.NAMED
+    # Six columns are two classes, or a score and a class.
+    told = reading.classes and facts.classes and not (head.final and reading.classes == 2)
+    if told:
+        return Evidence.CLASSES
+    return Evidence.SIZES if head.sizes_tell else Evidence.POSSIBLE
+
+
+def _outputs(head: Head, facts: Facts):
+    """Yield (indices of the model's outputs that could be the head's, whether named so)."""
+    image = facts.inputs[0].dtype if facts.inputs else ''
+    if (head.input.dtype == 'uint8') != (image == 'uint8'):
+        return
+    sizes = [item.name for item in facts.inputs[1:]]
+    if sizes != ([head.sizes_input] if head.sizes_input else []):
+        return
+    index = {item.name: number for number, item in enumerate(facts.outputs)}
+    for names in head.names:
+        if all(name in index for name in names):
+            yield tuple(index[name] for name in names), True
+            return
+    if head.names and len(head.outputs) > 1:
+        return
+    flat = [number for number, item in enumerate(facts.outputs) if len(item.shape) < 4]
+    if len(head.outputs) > 1:
+        if len(flat) == len(head.outputs):
+            yield tuple(flat), False
+        return
+    fitting = [number for number in flat if _read(head, facts, (number,)) is not None]
+    # Two outputs that fit one head may be a main and an auxiliary one: not known which.
+    if len(fitting) == 1:
+        yield tuple(fitting), False
+
+
+def _read(head: Head, facts: Facts, outputs: Tuple[int, ...]) -> Optional[Reading]:
+    """Return the reading of these outputs, None if they do not fit."""
+    task = facts.task or _task_of_shapes(head, facts)
+    if task not in head.tasks:
+        return None
+    prototypes, masks, keypoints = _prototypes(facts), 0, (0, 0)
+    if task == 'segment':
+        if prototypes is None:
+            return None
+        masks = facts.outputs[prototypes].shape[1]
+        outputs = (*outputs, prototypes)
+    if task == 'pose':
+        keypoints = facts.keypoints
+        if not keypoints[0]:
+            return None
+    extra = masks + keypoints[0] * keypoints[1] + (task == 'obb')
+    found: Dict[str, int] = {}
+    for pattern, number in zip(head.outputs, outputs):
+        item = facts.outputs[number]
+        if pattern.endswith(('A', '4', 'C', 'E', '6', '7')) and not item.is_float:
+            return None
+        if not _fits(pattern.split(), item.shape, head, facts, extra, found):
+            return None
+    if head.label is not None:
+        classes = 0
     else:
-        classes = None if selection.agnostic else found.classes
-        kept = nms(found.boxes, found.scores, classes, selection.iou_threshold,
-                   selection.max_boxes, wanted)
-    return Detections(
-        boxes[kept], found.scores[kept], found.classes[kept], broken=found.broken)
+        classes = found['C'] - head.first_class
+        if not 0 < classes or (facts.classes and classes != facts.classes):
+            return None
+    return Reading(head, task, outputs, found.get('rows', 0), classes, masks, keypoints)
 
 
-_Selected = Tuple[np.ndarray, np.ndarray, np.ndarray, int]
+def _task_of_shapes(head: Head, facts: Facts) -> str:
+    if 'segment' in head.tasks and _prototypes(facts) is not None:
+        return 'segment'
+    return head.tasks[0]
 
 
-def _select_raw(rows: np.ndarray, selection: Selection) -> _Selected:
-    all_scores = rows[4:]
-    # The maximum is cheap and leaves few anchors; argmax over all of them is not.
-    best = all_scores.max(axis=0)
-    sound = best <= MAX_SCORE  # False for NaN, which the maximum hands on
-    anchors = np.flatnonzero(sound & (best >= selection.thresholds.min()))
-    classes = all_scores[:, anchors].argmax(axis=0).astype(np.int32)
-    keep = best[anchors] >= selection.thresholds[classes]
-    anchors = anchors[keep]
-    boxes = boxes_.from_center(rows[:4, anchors].T)
-    scores = np.minimum(best[anchors], 1)
-    return boxes, scores, classes[keep], len(sound) - np.count_nonzero(sound)
+def _prototypes(facts: Facts) -> Optional[int]:
+    """Return the output that holds mask prototypes: [B, masks, h / 4, w / 4]."""
+    width, height = facts.size
+    for number, item in enumerate(facts.outputs):
+        if len(item.shape) == 4 and item.shape[2:] == (height // 4, width // 4) \
+                and is_fixed(item.shape[1]) and item.shape[1] <= MAX_EXTRA:
+            return number
+    return None
 
 
-def _select_final(rows: np.ndarray, selection: Selection) -> _Selected:
-    scores, labels = rows[:, 4], rows[:, 5]
-    known = (labels > -1) & (labels < len(selection.thresholds))
-    classes = np.where(known, labels, 0).astype(np.int32)
-    # Rows that are not used have a score of 0 or less, and any class.
-    sound = (scores <= MAX_SCORE) & (known | (scores <= 0))
-    keep = known & sound & (scores >= selection.thresholds[classes])
-    scores = np.minimum(scores[keep], 1)
-    return rows[keep, :4], scores, classes[keep], len(sound) - np.count_nonzero(sound)
+def _fits(
+    pattern: List[str], shape: Sequence, head: Head, facts: Facts, extra: int,
+    found: Dict[str, int],
+) -> bool:
+    """Return whether a shape is as the pattern says; put what it tells into `found`."""
+    if len(shape) != len(pattern):
+        return False
+    for word, size in zip(pattern, shape):
+        if word == 'B' or (word == 'R' and not is_fixed(size)):
+            continue
+        if word in ('A', '3A', 'N'):
+            if not _rows_fit(word, size, head, facts):
+                return False
+            found['rows'] = size if is_fixed(size) else anchor_count(facts.size) if word == 'A' \
+                else 3 * anchor_count(facts.size) if word == '3A' else 0
+        elif word == 'R' or not _columns_fit(word, size, extra, found):
+            return False
+    return True
+
+
+def _columns_fit(word: str, size, extra: int, found: Dict[str, int]) -> bool:
+    parts = word.split('+')
+    least = sum(int(part) for part in parts if part.isdigit()) + ('E' in parts) * extra
+    if 'C' not in parts:
+        return size == least
+    found['C'] = size - least if is_fixed(size) else 0
+    return 0 < found['C'] <= MAX_CLASSES
+
+
+def _rows_fit(word: str, size, head: Head, facts: Facts) -> bool:
+    anchors = anchor_count(facts.size)
+    if not is_fixed(size):
+        return facts.classes > 0 or (word == 'N' and head.label is not None)
+    if word == 'N':
+        return size <= MAX_OBJECTS and size % anchors != 0
+    times = 3 if word == '3A' else 1
+    if size == times * anchors:
+        return True
+    # Other strides make other numbers; without names they prove too little. A head with few rows
+    # may be a transformer's.
+    other = _OTHER_STRIDES if head.columns_first else _OTHER_STRIDES[:2]
+    return facts.classes > 0 and not head.grid and size in [
+        times * anchor_count(facts.size, strides) for strides in other]
+
+
+def describe(reading: Reading, outputs: Sequence[TensorSpec]) -> str:
+    """Return how the outputs are read, one line for people."""
+    shapes = ', '.join(str(outputs[number]) for number in reading.outputs)
+    return f'{reading.head.title} ({reading.task}): {shapes}'
+
+
+def needed(heads: Sequence[Head] = HEADS) -> Mapping[str, str]:
+    """Return title and shapes of every head by key."""
+    return {head.key: f'{head.title}: {", ".join(head.outputs)}' for head in heads}

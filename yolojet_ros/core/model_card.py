@@ -1,163 +1,144 @@
-"""What a model file says of itself: input size, classes, stride and head layout."""
+"""What a model file says of itself: input, classes, and how its head is read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
-from typing import Dict, List, Mapping, Sequence, Tuple
+from dataclasses import dataclass, replace
+from typing import Mapping, Optional, Sequence, Tuple
 
+from yolojet_ros.core.card_file import CardFile, KEY as CARD_KEY
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.head import (
+    BY_KEY, describe, Evidence, Facts, HEADS, MAX_CLASSES, Reading, readings, STRIDES, TASKS)
+from yolojet_ros.core.image_input import ImageInput
 from yolojet_ros.core.metadata import read_names, read_numbers
+from yolojet_ros.core.tensors import is_fixed, TensorSpec
 from yolojet_ros.core.text import one_line, shown
 
-STRIDES = (8, 16, 32)
-# Heads with one level more (P2, P6); a head with one less (P3 missing) is known in RAW only,
-# because its rows can be as few as the 300 queries of a transformer.
-_MORE_STRIDES = ((4, 8, 16, 32), (8, 16, 32, 64))
-_FEWER_STRIDES = (16, 32)
 _MAX_STRIDE = 1024
-MAX_CLASSES = 10_000
 MAX_NAME_LENGTH = 200
 _MAX_NAMES_TEXT = 1 << 20
-# Detections in the output of a network that ends in NMS.
-_MAX_FINAL_ROWS = 4096
 # A network of the smallest kind needs some 150 bytes a pixel of its input while it runs.
 MAX_IMAGE_PIXELS = 1 << 24
 MAX_BATCH_PIXELS = 1 << 26
-
-
-class HeadLayout(Enum):
-    """Layout of the output tensor of one image."""
-
-    RAW = 'raw'  # [4 + nc, A]
-    TRANSPOSED = 'transposed'  # [A, 4 + nc]
-    NMS = 'nms'  # [N, 6]
-
-    @property
-    def final(self) -> bool:
-        """Return whether its rows are detections already, so that no NMS may follow."""
-        return self is HeadLayout.NMS
+MAX_KEYPOINTS = 256
+# One anchor point on the largest stride of an ordinary head.
+_MIN_SIDE = STRIDES[-1]
+_INPUT_TYPES = ('float32', 'float16', 'uint8')
 
 
 @dataclass(frozen=True)
 class ModelCard:
     """
-    Identity of a detection model.
+    Identity of a model.
 
     source: file name, for messages
     names: class names, by index
     input_size: (width, height) in pixels
     stride: largest stride of the head
-    layout: of the output
-    boxes: rows of the output: anchor points (RAW, TRANSPOSED) or detections (NMS)
+    head: how its outputs are read
+    input: how an image goes in
     batch: images of one run; 0 where the batch dimension is dynamic
-    half: whether the input is float16
+    evidence: how its head was recognised
     """
 
     source: str
     names: Tuple[str, ...]
     input_size: Tuple[int, int]
     stride: int
-    layout: HeadLayout
-    boxes: int
+    head: Reading
+    input: ImageInput = ImageInput()
     batch: int = 1
-    half: bool = False
+    evidence: str = ''
+
+    @property
+    def half(self) -> bool:
+        """Return whether the image goes in as float16."""
+        return self.input.dtype == 'float16'
+
+    @property
+    def task(self) -> str:
+        """Return 'detect', 'segment', 'pose', 'obb' or 'classify'."""
+        return self.head.task
 
     @classmethod
-    def from_tensors(
+    def read(
         cls,
         source: str,
         metadata: Mapping[str, str],
-        input_shape: Sequence,
-        output_shape: Sequence,
-        half: bool = False,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        input_size: Optional[Tuple[int, int]] = None,
     ) -> ModelCard:
         """
-        Read the card from a model's metadata and tensor shapes.
+        Read the card from a model's metadata and tensors.
 
         :param source: file name, for messages
-        :param metadata: string keys `names`, `stride`, `imgsz`, `task` as YOLOv8
-            exports carry them; any may be missing
-        :param input_shape: [batch, 3, H, W]; a dimension that is not a positive
-            int is dynamic
-        :param output_shape: [batch, 4 + nc, A], [batch, A, 4 + nc] or [batch, N, 6]
-        :raises UserError: if this is not a YOLOv8 detection model.
+        :param metadata: string keys `names`, `stride`, `imgsz`, `task`, `kpt_shape` as
+            ultralytics' exports carry them, and the text of a card file; any may be missing
+        :param input_size: (width, height) for a model that leaves it open
+        :raises UserError: if no head, or more than one, fits the outputs.
         """
-        task = metadata.get('task', 'detect')
-        if task != 'detect':
+        image = read_image_input(source, inputs)
+        batch, size = read_input(source, metadata, image.shape, input_size)
+        said = CardFile.parse(metadata.get(CARD_KEY, ''), source)
+        names = said.names or _names(source, metadata.get('names'))
+        task = said.task or metadata.get('task', '')
+        if task and task not in TASKS:
             raise UserError(
-                f'{source} is a {shown(task)} model; a YOLOv8 detection model (task "detect") '
-                'is needed')
-        batch, size = read_input(source, metadata, input_shape)
-        names = _names(source, metadata.get('names'))
-        layout, boxes, count = _layout(source, output_shape, size, len(names))
+                f'{source} is a {shown(task)} model; a model for {", ".join(TASKS)} is needed')
+        facts = Facts(
+            tuple(inputs), tuple(outputs), size, task, len(names),
+            said.keypoints or _keypoints(source, metadata),
+            one_line(metadata.get('description', ''), 200))
+        evidence, head = _choose(source, facts, said)
         if not names:
-            # The output of a model that ends in NMS does not tell how many classes there are.
-            names = tuple(f'class_{index}' for index in range(count or 1000))
-        return cls(
-            source, names, size, _stride(source, metadata), layout, boxes, batch, half)
-
-    @classmethod
-    def from_outputs(
-        cls,
-        source: str,
-        metadata: Mapping[str, str],
-        input_shape: Sequence,
-        output_shapes: Sequence[Sequence],
-        half: bool = False,
-    ) -> Tuple[int, ModelCard]:
-        """
-        Return which output is the head, and the card that `from_tensors` reads from it.
-
-        :param output_shapes: of all float outputs; feature maps among them are passed over
-        :raises UserError: if none or more than one of them could be the head.
-        """
-        cards: Dict[int, ModelCard] = {}
-        refusals: List[UserError] = []
-        for index, shape in enumerate(output_shapes):
-            try:
-                cards[index] = cls.from_tensors(source, metadata, input_shape, shape, half)
-            except UserError as error:
-                refusals.append(error)
-        if len(cards) > 1:
-            shapes = ' and '.join(str(list(output_shapes[index])) for index in cards)
-            raise UserError(
-                f'{source} has {len(cards)} outputs that could be the detection head ({shapes}); '
-                'one of them may be an auxiliary head of training, as in YOLOv9: export the '
-                'model with its main head as the only output')
-        if not cards:
-            raise refusals[0] if refusals else UserError(
-                f'{source} has no float output; a YOLOv8 detection model is needed')
-        return cards.popitem()
+            # Where a column has the class, the output does not tell how many there are.
+            names = tuple(f'class_{index}' for index in range(head.classes or 1000))
+        takes = replace(said.applied(head.head.input), dtype=image.dtype)
+        return cls(source, names, size, _stride(source, metadata), head, takes, batch, evidence)
 
 
-def anchor_count(size: Tuple[int, int], strides: Sequence[int] = STRIDES) -> int:
-    """Return how many anchor points a YOLOv8 head has for a (width, height) input."""
-    return sum((size[0] // stride) * (size[1] // stride) for stride in strides)
+def read_image_input(source: str, inputs: Sequence[TensorSpec]) -> TensorSpec:
+    """
+    Return the input that takes the image; another one may take the sizes of images.
 
-
-def _fixed(dimension) -> bool:
-    return isinstance(dimension, int) and dimension > 0
+    :raises UserError: if there is none, or an input that nothing here can fill.
+    """
+    known = {head.sizes_input for head in HEADS if head.sizes_input}
+    images = [item for item in inputs if item.name not in known]
+    if len(images) != 1 or images[0].dtype not in _INPUT_TYPES \
+            or (inputs and inputs[0] is not images[0]):
+        found = one_line(', '.join(map(str, inputs)), 200)
+        raise UserError(
+            f'{source} takes {found or "no input"}; one float or uint8 image input '
+            '[batch, 3, height, width] is needed')
+    return images[0]
 
 
 def read_input(
     source: str, metadata: Mapping[str, str], shape: Sequence,
+    wanted: Optional[Tuple[int, int]] = None,
 ) -> Tuple[int, Tuple[int, int]]:
     """
     Return (batch, (width, height)) of the input; batch 0 is dynamic.
 
+    :param wanted: (width, height) for an input whose sides are dynamic
     :raises UserError: if it is no image, or of a size that no network of this kind runs with.
     """
-    shape = [one_line(size, 30) if isinstance(size, str) else size for size in shape]
-    if len(shape) != 4 or (_fixed(shape[1]) and shape[1] != 3):
+    if len(shape) != 4 or (is_fixed(shape[1]) and shape[1] != 3):
         raise UserError(
             f'{source} takes an input of shape {list(shape)}; [batch, 3, height, width] '
-            'of a YOLOv8 detection model is needed')
-    batch = shape[0] if _fixed(shape[0]) else 0
-    if _fixed(shape[2]) and _fixed(shape[3]):
+            'is needed')
+    batch = shape[0] if is_fixed(shape[0]) else 0
+    if is_fixed(shape[2]) and is_fixed(shape[3]):
         size = (shape[3], shape[2])
+        if wanted is not None and tuple(wanted) != size:
+            raise UserError(
+                f'{source} takes images of {size[0]}x{size[1]} only; input_size asks for '
+                f'{wanted[0]}x{wanted[1]}: leave it empty, or export the model with dynamic '
+                'sizes')
     else:
-        size = _size_of_metadata(source, metadata)
+        size = tuple(wanted) if wanted is not None else _size_of_metadata(source, metadata)
     _check_input(source, size, batch)
     return batch, size
 
@@ -170,7 +151,7 @@ def _size_of_metadata(source: str, metadata: Mapping[str, str]) -> Tuple[int, in
     except (KeyError, ValueError):
         raise UserError(
             f'{source} has a dynamic input size and no imgsz in its metadata that could be read; '
-            'export it with a fixed input size') from None
+            'set input_size (640x640, say), or export it with a fixed size') from None
 
 
 def _stride(source: str, metadata: Mapping[str, str]) -> int:
@@ -189,11 +170,10 @@ def _stride(source: str, metadata: Mapping[str, str]) -> int:
 def _check_input(source: str, size: Tuple[int, int], batch: int) -> None:
     """Refuse what cannot run before any memory is asked for."""
     width, height = size
-    largest = STRIDES[-1]
-    if width < largest or height < largest or width % largest or height % largest:
+    if min(size) < _MIN_SIDE:
         raise UserError(
-            f'{source} takes images of {width}x{height}; both sides of a YOLOv8 input are '
-            f'multiples of {largest}: export it with such a size')
+            f'{source} takes images of {width}x{height}; both sides must be at least '
+            f'{_MIN_SIDE}: export it with such a size')
     if width * height > MAX_IMAGE_PIXELS:
         raise UserError(
             f'{source} takes images of {width}x{height}; at most {MAX_IMAGE_PIXELS >> 20} Mi '
@@ -237,71 +217,63 @@ def _can_be_sent(name: str) -> bool:
     return '\0' not in name and not any('\ud800' <= char <= '\udfff' for char in name)
 
 
-def _layout(source: str, shape: Sequence, size: Tuple[int, int], known: int):
-    """
-    Return (layout, rows, class count or 0 if the output does not tell).
+def _keypoints(source: str, metadata: Mapping[str, str]) -> Tuple[int, int]:
+    """Return (count, values of each), (0, 0) if the metadata has none."""
+    text = metadata.get('kpt_shape')
+    if text is None:
+        return 0, 0
+    try:
+        count, values = read_numbers(text)
+    except ValueError:
+        count, values = 0, 0
+    if not 0 < count <= MAX_KEYPOINTS or values not in (2, 3):
+        raise UserError(
+            f'kpt_shape in the metadata of {source} is {shown(text)}; [count, 2] or [count, 3] '
+            f'with 1 to {MAX_KEYPOINTS} keypoints is expected: export it again')
+    return count, values
 
-    A layout is taken only where the rows are as many as its kind has, because other heads
-    (transformers, heads with objectness, boxes without NMS) differ in nothing else.
+
+def _choose(source: str, facts: Facts, said: CardFile) -> Tuple[str, Reading]:
     """
-    anchors = anchor_count(size)
-    if len(shape) == 3:
-        _, first, second = shape
-        for layout, rows, columns in (
-                (HeadLayout.RAW, second, first), (HeadLayout.TRANSPOSED, first, second)):
-            if _is_anchors(layout, rows, columns, size, known):
-                _check_classes(source, shape, layout, columns - 4, known)
-                return layout, rows if _fixed(rows) else anchors, columns - 4
-        if second == 6 and _is_final(first, anchors):
-            return HeadLayout.NMS, first if _fixed(first) else 0, 0
-        if known and 4 + known in (first, second):
-            rows = second if first == 4 + known else first
-            raise UserError(
-                f'{source} gives an output of shape {list(shape)}: {4 + known} are 4 + its '
-                f'{known} classes, but {rows} are not the {anchors} anchor points of a YOLOv8 '
-                f'head for an input of {size[0]}x{size[1]}; a head of another kind (RT-DETR, '
-                'say) cannot be read, use a model with a YOLOv8 head')
+    Return (why, the reading) that alone fits best.
+
+    :raises UserError: if none fits, or two fit alike, with what to write into a card file.
+    """
+    heads = (BY_KEY[said.head],) if said.head else HEADS
+    found = readings(facts, heads)
+    outputs = ', '.join(map(str, facts.outputs))
+    file = CardFile.name(source)
+    if not found:
+        wanted = ', '.join(heads[0].outputs) if said.head else 'one of a known kind'
+        raise UserError(
+            f'{source} gives {one_line(outputs, 300) or "no output"}; {_missing(facts)}'
+            f'a head ({wanted}) is needed for an input of {facts.size[0]}x{facts.size[1]}'
+            + (f': correct {file}' if said.head else
+               ': see "Your own model" in the README for those that are read'))
+    best, reading = found[0]
+    rivals = [other for evidence, other in found if evidence == best]
+    if said.head:
+        if len(rivals) == 1:
+            return f'{file} says head: {said.head}', reading
+    elif best > Evidence.POSSIBLE and len(rivals) == 1:
+        return _WHY[best], reading
+    ways = [f'"head: {other.head.key}" for {other.head.title}' for other in rivals]
     raise UserError(
-        f'{source} gives an output of shape {list(shape)}; a YOLOv8 detection head '
-        f'[1, 4 + classes, {anchors}], its transpose, or [1, N, 6] after NMS is expected '
-        f'for an input of {size[0]}x{size[1]}')
+        f'{source} gives {one_line(outputs, 300)}, which '
+        + (f'{len(rivals)} kinds of head give' if len(rivals) > 1 else 'proves too little')
+        + f'; say which it is in a file {file} beside it: {" or ".join(ways)}')
 
 
-def _is_anchors(
-    layout: HeadLayout, rows, columns, size: Tuple[int, int], known: int,
-) -> bool:
-    """Return whether `rows` are the anchor points of a head with `columns` values each."""
-    if not _fixed(columns) or columns <= 4:
-        return False
-    named = known and columns == 4 + known
-    if not _fixed(rows):
-        return named and (layout is HeadLayout.RAW or columns != 6)
-    other = _MORE_STRIDES + ((_FEWER_STRIDES,) if layout is HeadLayout.RAW else ())
-    return rows == anchor_count(size) or (
-        named and rows in [anchor_count(size, strides) for strides in other])
+_WHY = {
+    Evidence.NAMED: 'by the names of its outputs or its metadata',
+    Evidence.CLASSES: 'by its shapes, with the classes that its metadata names',
+    Evidence.SIZES: 'by its shapes'}
 
 
-def _is_final(rows, anchors: int) -> bool:
-    """Return whether rows of six can be detections: not one for every anchor point."""
-    return not _fixed(rows) or (rows <= _MAX_FINAL_ROWS and rows % anchors != 0)
-
-
-def _check_classes(
-    source: str, shape: Sequence, layout: HeadLayout, count: int, known: int,
-) -> None:
-    if known and known != count:
-        objectness = (
-            '; the column more is objectness (YOLOv5, YOLOX, YOLOv6, YOLOv7), which is not read'
-            if count == known + 1 else '')
-        raise UserError(
-            f'{source} names {known} classes in its metadata but its output has {count}'
-            f'{objectness}; export it again with a YOLOv8 head')
-    if layout is HeadLayout.TRANSPOSED and not known:
-        raise UserError(
-            f'{source} gives an output of shape {list(shape)} and names no classes: a transposed '
-            'YOLOv8 head, a head with objectness (YOLOX, YOLOv6) and DeepStream\'s boxes before '
-            'NMS look alike; export a YOLOv8 model with "names" in its metadata')
-    if count > MAX_CLASSES:
-        raise UserError(
-            f'{source} gives an output of shape {list(shape)}, which is {count} classes; at most '
-            f'{MAX_CLASSES} are read')
+def _missing(facts: Facts) -> str:
+    """Return what is odd about outputs that no head fits, as the beginning of a sentence."""
+    if facts.task == 'pose' and not facts.keypoints[0]:
+        return 'its metadata names no kpt_shape ("keypoints: [17, 3]" in a card file), and '
+    if facts.classes:
+        return f'with the {facts.classes} classes that are named '
+    return ''

@@ -9,7 +9,7 @@ from typing import Callable, Dict, List, Sequence
 import numpy as np
 
 from yolojet_ros.core.filters import Selection
-from yolojet_ros.core.head import detect
+from yolojet_ros.core.decode import detect, of_image
 from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.letterbox import Letterboxer
 from yolojet_ros.core.stage_times import StageTimes
@@ -135,6 +135,9 @@ def stages(backend: TensorRTBackend, view: ImageView, selection: Selection, runs
         'network': frame.enqueue_network,
         'network + decode + NMS': lambda: (
             frame.enqueue_network(), frame.enqueue_decode(recording)),
+        'network + decode + NMS + extras': lambda: (
+            frame.enqueue_network(), frame.enqueue_decode(recording),
+            frame.enqueue_extras(recording)),
     }
     found = {}
     with backend.device.current():
@@ -154,7 +157,9 @@ def stages(backend: TensorRTBackend, view: ImageView, selection: Selection, runs
                 times.append(start.time_till(end) / 20)
             found[name] = float(np.median(times))
             graph.close()
-    found['decode + NMS'] = found.pop('network + decode + NMS') - found['network']
+    both = found.pop('network + decode + NMS')
+    found['decode + NMS'] = both - found['network']
+    found['masks, keypoints, angles'] = found.pop('network + decode + NMS + extras') - both
     return found
 
 
@@ -164,11 +169,11 @@ def host_twins(
 ) -> Dict[str, float]:
     """Return the latency of the same engine between the NumPy letterbox and the NumPy NMS."""
     card = backend.card
-    letterboxer = Letterboxer(card.input_size, np.float16 if card.half else np.float32)
+    letterboxer = Letterboxer(card.input_size, card.input)
 
     def work(index: int) -> None:
         tensor, letterbox = letterboxer(views[index % len(views)])
-        output = session.run_all(tensor)
-        detect(output[0], card.layout, letterbox, selection)
+        outputs = session.run_all(tensor)
+        detect(of_image(outputs, card.head, 0), card.head, letterbox, selection)
 
     return repeat(work, runs)

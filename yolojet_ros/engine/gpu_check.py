@@ -257,7 +257,7 @@ class GpuCheck:
         try:
             selection = FilterParams().resolve(backend.card.names)
             with backend.device.current():
-                session = Session(backend.device, backend.network, backend.head)
+                session = Session(backend.device, backend.network, backend.heads)
                 found['copy'] = benchmark.copies(
                     backend.device, [view.data for view in views], runs)
                 found['engine'] = benchmark.engine_alone(session, runs)

@@ -49,7 +49,7 @@ def opened(
         try:
             with backend.device.current():
                 backend.free_slots()  # an engine may allow only one context at once
-                session = Session(backend.device, backend.network, backend.head)
+                session = Session(backend.device, backend.network, backend.heads)
                 try:
                     yield OpenEngine(path, EngineCard.load(path), backend, session)
                 finally:
@@ -81,4 +81,5 @@ def verify_engine(
             f'--onnx, or build it again with: {card.rebuild_command}')
     expected = verify.reference_for(
         onnx, facts.sha256, engine.backend.card, images, reference, count)
-    return verify.verify(engine.session, expected, engine.backend.card, card.precision)
+    return verify.verify(
+        engine.session, expected, facts.card, engine.backend.card, card.precision)

@@ -9,12 +9,11 @@ import re
 import sys
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-import yaml
-
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import read_text
 from yolojet_ros.core.records import read_record
 from yolojet_ros.core.text import one_line, shown
+from yolojet_ros.core.yaml_text import read_yaml
 
 PRECISIONS = ('fp32', 'fp16', 'int8')
 AUTO = 'auto'
@@ -111,7 +110,7 @@ def detect(device_tree: Path = _DEVICE_TREE) -> str:
 
 def _read(path: Path) -> Profile:
     try:
-        data = _parse(read_text(path, _MAX_BYTES))
+        data = read_yaml(read_text(path, _MAX_BYTES))
         if isinstance(data, dict):
             data = {'name': path.stem, **data, 'tactic_sources': data.get('tactic_sources') or ()}
         profile = read_record(Profile, data)
@@ -138,20 +137,3 @@ def check_tactic_sources(names: Sequence[str]) -> None:
         if name not in TACTIC_SOURCES:
             raise ValueError(f'there is no tactic source {shown(name)}; '
                              f'choose of {", ".join(TACTIC_SOURCES)}')
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses references: a few lines of them make a mapping that takes hours to merge."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise ValueError('it refers to parts of itself, by *')
-        return super().compose_node(parent, index)
-
-
-def _parse(text: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)
-    except Exception as error:  # the parser lets many kinds through, RecursionError among them
-        reason = one_line(str(error), 200) or type(error).__name__
-        raise ValueError(f'no YAML: {reason}') from error

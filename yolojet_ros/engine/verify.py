@@ -14,9 +14,10 @@ from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
 from yolojet_ros.core.text import one_line
 from yolojet_ros.core.filters import FilterParams
-from yolojet_ros.core.head import detect
+from yolojet_ros.core.decode import detect, of_image, Table
 from yolojet_ros.core.letterbox import Letterbox
-from yolojet_ros.core.model_card import HeadLayout, ModelCard
+from yolojet_ros.core.head import Place, Reading
+from yolojet_ros.core.model_card import ModelCard
 from yolojet_ros.inference.tensorrt_session import Session
 from yolojet_ros.model.calibration_images import network_inputs
 
@@ -38,12 +39,13 @@ class Reference:
     What ONNX Runtime makes of some images.
 
     onnx_sha256: of the model
-    inputs: float32[n, 3, H, W]; outputs: float32[n, ...], its first output
+    inputs: [n, 3, H, W], float32 or uint8
+    outputs: [n, ...] each, of its head, in the order of its card's reading
     """
 
     onnx_sha256: str
     inputs: np.ndarray
-    outputs: np.ndarray
+    outputs: List[np.ndarray]
 
     @classmethod
     def compute(cls, onnx: Union[str, Path], sha256: str, inputs: Sequence[np.ndarray]) \
@@ -56,12 +58,11 @@ class Reference:
         from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
         backend = OnnxRuntimeBackend(onnx)
         try:
-            kind = np.float16 if backend.card.half else np.float32
-            outputs = [backend.run(tensor.astype(kind))[0].astype(np.float32)
-                       for tensor in inputs]
+            kind = backend.card.input.dtype
+            outputs = [backend.run(tensor.astype(kind)) for tensor in inputs]
         finally:
             backend.close()
-        return cls(sha256, np.concatenate(inputs), np.concatenate(outputs))
+        return cls(sha256, np.concatenate(inputs), [np.stack(part) for part in zip(*outputs)])
 
     @classmethod
     def load(cls, path: Union[str, Path]) -> Reference:
@@ -72,23 +73,32 @@ class Reference:
         """
         try:
             with np.load(str(path), allow_pickle=False) as data:
-                inputs, outputs = data['inputs'], data['outputs']
-                if inputs.dtype != np.uint8 or inputs.ndim != 4 or (
-                        outputs.dtype != np.float32 or len(outputs) != len(inputs)):
+                inputs, scale = data['inputs'], float(data['scale'])
+                outputs = [data[f'outputs{index}'] for index in range(int(data['count']))]
+                if inputs.dtype not in (np.uint8, np.float32) or inputs.ndim != 4 or not all(
+                        len(output) == len(inputs) for output in outputs) or not outputs:
                     raise ValueError('its arrays are not images and their results')
-                return cls(str(data['onnx_sha256']), inputs.astype(np.float32) / 255, outputs)
+                if scale != 1:
+                    inputs = inputs.astype(np.float32) * np.float32(scale)
+                return cls(str(data['onnx_sha256']), inputs, outputs)
         except Exception as error:  # of zipfile, zlib and NumPy, with no common base
             raise UserError(
                 f'{path} holds no reference results ({one_line(str(error), 200)}); write it with '
                 '"yolojet engine reference" where ONNX Runtime is installed') from error
 
     def save(self, path: Union[str, Path]) -> None:
-        """Write it; the images are stored as bytes, from which they came."""
+        """Write it; images that are bytes in 0..1 are stored as bytes."""
+        inputs, scale = self.inputs, 1.0
+        bytes_ = np.rint(inputs * 255)
+        if inputs.dtype == np.float32 and np.allclose(bytes_ / 255, inputs, atol=1e-6) \
+                and 0 <= bytes_.min() and bytes_.max() <= 255:
+            inputs, scale = bytes_.astype(np.uint8), 1 / 255
         with atomic_path(path) as temporary:
             with open(temporary, 'wb') as file:
                 np.savez_compressed(
-                    file, onnx_sha256=self.onnx_sha256,
-                    inputs=np.rint(self.inputs * 255).astype(np.uint8), outputs=self.outputs)
+                    file, onnx_sha256=self.onnx_sha256, inputs=inputs, scale=scale,
+                    count=len(self.outputs),
+                    **{f'outputs{index}': part for index, part in enumerate(self.outputs)})
 
 
 @dataclass(frozen=True)
@@ -143,49 +153,69 @@ def reference_for(
     return reference
 
 
-def verify(session: Session, reference: Reference, card: ModelCard, precision: str) -> Verdict:
+def verify(
+    session: Session, reference: Reference, model: ModelCard, card: ModelCard, precision: str,
+) -> Verdict:
     """
     Run an engine on the reference's images and compare.
 
     :param session: of the engine; its device current
-    :param card: of the engine
+    :param model: of the ONNX file that gave the reference
+    :param card: of the engine, which may end in NMS where the model does not
     :param precision: sets the tolerances
     """
     outputs = session.run_all(reference.inputs)
-    if not np.isfinite(outputs).all():
-        return Verdict(len(outputs), float('nan'), float('nan'), float('nan'), 0, 0.0, False,
+    count = len(reference.inputs)
+    if not all(np.isfinite(output).all() for output in outputs):
+        return Verdict(count, float('nan'), float('nan'), float('nan'), 0, 0.0, False,
                        'the output has values that are not finite')
-    raw = outputs.shape == reference.outputs.shape and card.layout is not HeadLayout.NMS
+    before = [of_image(reference.outputs, model.head, image) for image in range(count)]
+    after = [of_image(outputs, card.head, image) for image in range(count)]
+    same = model.head == card.head and card.head.head.label is None
     score_error, largest, box_error = (
-        compare_raw(reference.outputs, outputs, card.layout) if raw else (0.0, 0.0, 0.0))
-    sure, matched = _match(reference.outputs, outputs, card)
+        compare_raw(before, after, card.head) if same else (0.0, 0.0, 0.0))
+    sure, matched = _match(before, after, model.head, card)
     cause = _cause(precision, score_error, box_error, matched)
-    return Verdict(len(outputs), score_error, largest, box_error, sure, matched, not cause, cause)
+    return Verdict(count, score_error, largest, box_error, sure, matched, not cause, cause)
 
 
-def compare_raw(expected: np.ndarray, found: np.ndarray, layout: HeadLayout):
-    """Return mean and largest score error, and mean box error in pixels, of raw heads."""
-    if layout is HeadLayout.TRANSPOSED:
-        expected, found = expected.transpose(0, 2, 1), found.transpose(0, 2, 1)
-    scores = np.maximum(expected[:, 4:].max(axis=1), found[:, 4:].max(axis=1))
-    relevant = scores >= _RELEVANT_SCORE
+def compare_raw(
+    before: Sequence[Sequence[np.ndarray]], after: Sequence[Sequence[np.ndarray]],
+    reading: Reading,
+) -> Tuple[float, float, float]:
+    """Return mean and largest score error, and mean box error in pixels, of heads with scores."""
+    def parts(images: Sequence[Sequence[np.ndarray]]) -> Tuple[np.ndarray, np.ndarray]:
+        tables = [Table(outputs, reading) for outputs in images]
+        head = reading.head
+        first = Place(head.score.output, head.score.column + head.first_class)
+        scores = np.concatenate([t.take(first, reading.classes) for t in tables], axis=1)
+        if reading.task == 'classify':
+            return np.zeros((4, scores.shape[1]), np.float32), scores
+        return np.concatenate([t.take(head.box, 4) for t in tables], axis=1), scores
+
+    (boxes, scores), (other_boxes, other_scores) = parts(before), parts(after)
+    best = np.maximum(scores.max(axis=0), other_scores.max(axis=0))
+    relevant = best >= _RELEVANT_SCORE
     if not relevant.any():
-        # Nothing is seen anywhere: the surest anchor points still say whether the two agree.
-        relevant = scores >= np.sort(scores, axis=None)[-min(100, scores.size)]
-    errors = np.abs(expected - found).transpose(0, 2, 1)[relevant]
-    return float(errors[:, 4:].mean()), float(errors[:, 4:].max()), float(errors[:, :4].mean())
+        # Nothing is seen anywhere: the surest rows still say whether the two agree.
+        relevant = best >= np.sort(best)[-min(100, best.size)]
+    score_errors = np.abs(scores - other_scores)[:, relevant]
+    box_errors = np.abs(boxes - other_boxes)[:, relevant]
+    return float(score_errors.mean()), float(score_errors.max()), float(box_errors.mean())
 
 
-def _match(expected: np.ndarray, found: np.ndarray, card: ModelCard):
+def _match(
+    before: Sequence[Sequence[np.ndarray]], after: Sequence[Sequence[np.ndarray]],
+    reading: Reading, card: ModelCard,
+) -> Tuple[int, float]:
     """Return how many sure detections the reference has, and the share found again."""
     letterbox = Letterbox.fit(card.input_size, card.input_size)
     wanted = FilterParams(score_threshold=_SURE).resolve(card.names)
     offered = FilterParams(score_threshold=_SURE / 2).resolve(card.names)
     total = hits = 0
-    for before, after in zip(expected, found):
-        layout = HeadLayout.RAW if before.shape[0] == 4 + len(card.names) else card.layout
-        truth = detect(before, layout, letterbox, wanted)
-        seen = detect(after, card.layout, letterbox, offered)
+    for expected, found in zip(before, after):
+        truth = detect(expected, reading, letterbox, wanted)
+        seen = detect(found, card.head, letterbox, offered)
         total += len(truth)
         hits += _found_again(truth, seen)
     return total, hits / total if total else 1.0

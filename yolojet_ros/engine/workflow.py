@@ -61,8 +61,8 @@ def _build_on(
         _check_unchanged(plan, facts)
         progress.phase('verifying')
         with closing(Network(built.engine, Path(plan.out).name)) as network:
-            head, card = read_card(network, facts.metadata)
-            with closing(Session(device, network, head)) as session:
+            heads, card = read_card(network, facts.metadata)
+            with closing(Session(device, network, heads)) as session:
                 verdict = _verify(session, plan, facts, card, built.precision, warn)
                 latency = session.latency_ms()
                 if session.obstacle is not None:
@@ -135,7 +135,7 @@ def _verify(session: Session, plan: BuildPlan, facts: ModelFacts, card, precisio
             raise
         warn(f'the engine is not verified: {error}')
         return {'skipped': str(error)}
-    verdict = verify.verify(session, reference, card, precision)
+    verdict = verify.verify(session, reference, facts.card, card, precision)
     if not verdict.passed:
         raise UserError(
             f'the engine was built but {verdict.sentence()}; it is not installed. Try another '

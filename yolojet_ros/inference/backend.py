@@ -10,7 +10,7 @@ import numpy as np
 
 from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.filters import Selection
-from yolojet_ros.core.head import detect
+from yolojet_ros.core.decode import detect
 from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.letterbox import Letterboxer
 from yolojet_ros.core.model_card import ModelCard
@@ -30,6 +30,7 @@ class Backend(ABC):
     card: what the model says of itself
     depth: how many frames may be submitted before one must be collected
     places: images that every run computes, however few are given (a fixed batch)
+    extras: compute masks and keypoints, where the model has them; may be set between frames
     warnings: what the user should know of how it runs, a sentence each; it may grow while it runs
     """
 
@@ -38,6 +39,7 @@ class Backend(ABC):
     card: ModelCard
     depth: int = 1
     places: int = 1
+    extras: bool = True
 
     def __init__(self) -> None:
         self.warnings: List[str] = []
@@ -72,9 +74,9 @@ class Backend(ABC):
         return self.collect()
 
     @abstractmethod
-    def look(self, view: ImageView) -> np.ndarray:
+    def look(self, view: ImageView) -> List[np.ndarray]:
         """
-        Return the head's output for one image, float32 without the batch dimension.
+        Return the outputs of the head for one image, as core.decode.Table takes them.
 
         :raises BackendError: if the network does not run.
         """
@@ -91,26 +93,26 @@ class HostBackend(Backend):
         super().__init__()
         self.card = card
         self.places = max(card.batch, 1)
-        self._letterboxer = Letterboxer(card.input_size, np.float16 if card.half else np.float32)
+        self._letterboxer = Letterboxer(card.input_size, card.input)
         self._done: Deque[Detections] = deque()
 
     @abstractmethod
     def run(self, tensor: np.ndarray) -> List[np.ndarray]:
-        """Run the network on tensor [1, 3, H, W] and return its outputs [1, ...]."""
+        """Run the network on tensor [1, 3, H, W]; return the head's outputs for this image."""
 
     def submit(self, view: ImageView, selection: Selection, times: StageTimes) -> None:
         tensor, letterbox = self._letterboxer(view)
         times.lap('letterbox')
-        output = self.run(tensor)[0][0]
+        outputs = self.run(tensor)
         times.lap('network')
-        self._done.append(detect(output, self.card.layout, letterbox, selection))
+        self._done.append(detect(outputs, self.card.head, letterbox, selection))
         times.lap('decode_nms')
 
     def collect(self) -> Detections:
         return self._done.popleft()
 
-    def look(self, view: ImageView) -> np.ndarray:
-        return self.run(self._letterboxer(view)[0])[0][0].astype(np.float32)
+    def look(self, view: ImageView) -> List[np.ndarray]:
+        return self.run(self._letterboxer(view)[0])
 
     def close(self) -> None:
         self._done.clear()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple, TypeVar
+from typing import Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
 
+from yolojet_ros.core.card_file import CardFile
+from yolojet_ros.core.decode import MAX_SCORE, sigmoid, Table
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.core.head import MAX_SCORE
+from yolojet_ros.core.head import Place
 from yolojet_ros.core.image_formats import ImageView
-from yolojet_ros.core.letterbox import PAD_VALUE
-from yolojet_ros.core.model_card import HeadLayout, ModelCard
+from yolojet_ros.core.image_input import PAD_VALUE
+from yolojet_ros.core.model_card import ModelCard
 from yolojet_ros.inference.backend import Backend, BackendError
 
 # What rounds a score of 1 up to MAX_SCORE rounds one of 0 down to this.
@@ -32,12 +34,12 @@ def checked(backend: Loaded) -> Loaded:
     try:
         for name, view in _images(card.input_size):
             try:
-                output = backend.look(view)
+                outputs = backend.look(view)
             except BackendError as error:
                 raise UserError(
                     f'{card.source} cannot run on {name} of {view.width}x{view.height} '
                     f'({error}); export it again') from error
-            fault = examine(output, card)
+            fault = examine(outputs, card)
             if fault is not None:
                 raise UserError(f'{card.source} gives {fault}')
         if backend.places > 1:
@@ -50,40 +52,89 @@ def checked(backend: Loaded) -> Loaded:
     return backend
 
 
-def examine(output: np.ndarray, card: ModelCard) -> Optional[str]:
+def examine(outputs: Sequence[np.ndarray], card: ModelCard) -> Optional[str]:
     """
-    Return what no detection head of the card's layout gives, None if all is well.
+    Return what no head of the card's kind gives, None if all is well.
 
-    :param output: float32, of one image, without the batch dimension
+    :param outputs: of one image, as core.decode.Table takes them
     """
-    if not np.isfinite(output).all():
+    if not all(np.isfinite(output).all() for output in outputs):
         return ('values that are infinite or NaN on a test image, as an overflow in FP16 does; '
                 'export it in FP32')
-    rows = output.T if card.layout is HeadLayout.RAW else output
-    boxes, scores, labels = rows[:, :4], rows[:, 4:], np.zeros(0)
-    if card.layout.final:
-        rows = rows[rows[:, 4] > 0]  # the others are not used
-        boxes, scores, labels = rows[:, :4], rows[:, 4], rows[:, 5]
+    head = card.head.head
+    table = Table(outputs, card.head)
+    if card.task == 'classify':
+        return _odd_scores(card, table.take(head.score, card.head.classes))
+    boxes = table.take(head.box, 4)
+    labels = np.zeros(0, np.float32) if head.label is None else table.one(head.label)
+    if head.label is None:
+        scores = table.take(
+            Place(head.score.output, head.score.column + head.first_class), card.head.classes)
+        if head.logits:
+            scores = sigmoid(scores)
+    else:
+        scores = table.one(head.score)
+    if head.label is not None and head.final:
+        used = scores > 0  # the others are not used
+        boxes, scores, labels = boxes[:, used], scores[used], labels[used]
+    return (_odd_scores(card, scores) or _odd_boxes(card, boxes)
+            or _odd_labels(card, labels) or _odd_columns(card, table))
+
+
+def _odd_scores(card: ModelCard, scores: np.ndarray) -> Optional[str]:
     least, most = float(scores.min(initial=0)), float(scores.max(initial=0))
     if least < _LEAST_SCORE or most > MAX_SCORE:
-        return (f'class scores from {least:.3g} to {most:.3g} on a test image; scores of 0 to 1 '
-                'are needed: export it with the sigmoid at its end')
-    if 0 < boxes.max(initial=0) < _UNIT:
-        return ('boxes in 0..1 of the image; boxes in pixels of its input are needed: export it '
-                'without normalization')
-    if not ((labels == np.rint(labels)) & (labels >= 0) & (labels < len(card.names))).all():
-        return (f'rows of six whose last value is no class from 0 to {len(card.names) - 1}; '
-                'x1, y1, x2, y2, score, class are needed (a head with two classes and no NMS '
-                'looks alike): use a model with a YOLOv8 head')
+        return (f'class scores from {least:.3g} to {most:.3g} on a test image, read as '
+                f'{card.head.head.title}; scores of 0 to 1 are needed: export it with the '
+                f'sigmoid at its end, or {_say(card)}')
     return None
+
+
+def _odd_boxes(card: ModelCard, boxes: np.ndarray) -> Optional[str]:
+    head, most = card.head.head, float(boxes.max(initial=0))
+    if head.normalized and most > _UNIT:
+        return (f'boxes up to {most:.4g} where 0..1 of the image is expected of '
+                f'{head.title}; {_say(card)}')
+    # Without decoding, offsets and logarithms are small numbers, too.
+    if not head.normalized and not head.grid and 0 < most < _UNIT:
+        return (f'boxes in 0..1 of the image where pixels of its input are expected of '
+                f'{head.title}: export it without normalization, or {_say(card)}')
+    return None
+
+
+def _odd_labels(card: ModelCard, labels: np.ndarray) -> Optional[str]:
+    if ((labels == np.rint(labels)) & (labels >= 0) & (labels < len(card.names))).all():
+        return None
+    return (f'a last value that is no class from 0 to {len(card.names) - 1}, read as '
+            f'{card.head.head.title}; {_say(card)}')
+
+
+def _odd_columns(card: ModelCard, table: Table) -> Optional[str]:
+    """Return what shows that columns mean something else than the head's kind says."""
+    head = card.head.head
+    if head.ones is not None and not (table.one(head.ones) == 1).all():
+        return f'other values than 1 in a column that is always 1 in {head.title}; {_say(card)}'
+    if head.key == 'yolov8_transposed' and card.head.classes == 2:
+        last = table.one(Place(0, 5))
+        if (last == np.rint(last)).all() and last.any():
+            return ('whole numbers only as scores of the second class, so they are classes '
+                    'themselves, as in the boxes before NMS of DeepStream-Yolo; '
+                    'write "head: deepstream" into '
+                    f'{CardFile.name(card.source)} beside it')
+    return None
+
+
+def _say(card: ModelCard) -> str:
+    return f'say what it is ("head: ...") in {CardFile.name(card.source)} beside it'
 
 
 def _images(size: Tuple[int, int]):
     """Return a blank and a colourful image, both of the network's size, with their names."""
     width, height = size
     rng = np.random.default_rng(0)
-    blocks = rng.integers(16, 236, (height // _BLOCK, width // _BLOCK, 3), np.uint8)
+    blocks = rng.integers(16, 236, (-(-height // _BLOCK), -(-width // _BLOCK), 3), np.uint8)
     blank = np.full((height, width, 3), PAD_VALUE, np.uint8)
-    colourful = blocks.repeat(_BLOCK, axis=0).repeat(_BLOCK, axis=1)
+    colourful = blocks.repeat(_BLOCK, axis=0).repeat(_BLOCK, axis=1)[:height, :width]
+    colourful = np.ascontiguousarray(colourful)
     return (('a blank image', ImageView.from_bgr(blank)),
             ('an image of random blocks', ImageView.from_bgr(colourful)))

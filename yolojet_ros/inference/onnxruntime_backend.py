@@ -1,22 +1,27 @@
-"""Run a YOLOv8 ONNX file with ONNX Runtime on the CPU."""
+"""Run an ONNX file with ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import List, Optional, Tuple, Union
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from yolojet_ros.core.card_file import CardFile
+from yolojet_ros.core.decode import of_image
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.image_input import ImageInput
 from yolojet_ros.core.installing import install_command
-from yolojet_ros.core.letterbox import PAD_VALUE
-from yolojet_ros.core.model_card import ModelCard, read_input
+from yolojet_ros.core.model_card import ModelCard, read_image_input, read_input
+from yolojet_ros.core.tensors import is_fixed, TensorSpec
 from yolojet_ros.core.text import one_line
 from yolojet_ros.inference.backend import BackendError, HostBackend
 
 _MOST_THREADS = 256
-_INPUT_TYPES = {'tensor(float)': False, 'tensor(float16)': True}
+_TYPES = {
+    'float': 'float32', 'float16': 'float16', 'uint8': 'uint8', 'int64': 'int64',
+    'int32': 'int32', 'double': 'float64'}
 
 
 class OnnxRuntimeBackend(HostBackend):
@@ -27,19 +32,26 @@ class OnnxRuntimeBackend(HostBackend):
     :param threads: threads that compute a frame; None or 0 for one a core
     :param spinning: let them wait for the next operation, and for the next frame, by asking all
         the time: quicker, but it takes the cores from everybody else (`yolojet bench --cpu`)
-    :raises UserError: if the file is missing, broken or not a YOLOv8 detector.
+    :param input_size: (width, height) for a model that leaves it open
+    :raises UserError: if the file is missing, broken or has no head that is known.
     """
 
     name = 'onnxruntime'
 
     def __init__(
         self, model: Union[str, Path], threads: Optional[int] = None, spinning: bool = False,
+        input_size: Optional[Tuple[int, int]] = None,
     ) -> None:
         self.session = _load_session(Path(model), threads, spinning)
         # Naming the head spares the session the other outputs (feature maps, say).
-        head, card = _read_head(self.session, Path(model).name)
+        self._outputs, card = _read_head(
+            self.session, Path(model).name, CardFile.metadata(model), input_size)
         super().__init__(card)
-        self._input, self._outputs = self.session.get_inputs()[0].name, [head]
+        image, *others = self.session.get_inputs()
+        self._input = image.name
+        # Boxes are asked for in pixels of the input, whatever the image.
+        self._sizes = {
+            other.name: np.array([card.input_size] * self.places, np.int64) for other in others}
         if self.places > 1:  # a fixed batch runs whole: the image fills all places
             one = self._letterboxer.tensor
             self._batch = np.empty((self.places, *one.shape[1:]), one.dtype)
@@ -51,10 +63,10 @@ class OnnxRuntimeBackend(HostBackend):
             self._batch[...] = tensor
             tensor = self._batch
         try:
-            return [output[:1] for output in self.session.run(
-                self._outputs, {self._input: tensor})]
+            outputs = self.session.run(self._outputs, {self._input: tensor, **self._sizes})
         except Exception as error:  # onnxruntime has no base class of its own
             raise BackendError(f'ONNX Runtime failed: {error}') from error
+        return of_image(outputs, self.card.head, 0)
 
     def close(self) -> None:
         super().close()
@@ -88,36 +100,51 @@ def _load_session(path: Path, threads: Optional[int], spinning: bool):
             f'can load ({reason}); export or copy it again') from error
 
 
-def _read_head(session, source: str) -> Tuple[str, ModelCard]:
+def _read_head(
+    session, source: str, said: Mapping[str, str], input_size: Optional[Tuple[int, int]],
+) -> Tuple[List[str], ModelCard]:
     """
-    Return the name of the output that is the head, and the model card.
+    Return the names of the outputs that are the head, and the model card.
 
     The sizes of the outputs are those of one run on a blank image: files leave them open.
+
+    :param said: what the card file beside the model adds to its metadata
     """
     try:
-        inputs, outputs = session.get_inputs(), session.get_outputs()
-        metadata = session.get_modelmeta().custom_metadata_map
+        inputs = [_spec(item) for item in session.get_inputs()]
+        outputs = [_spec(item) for item in session.get_outputs()]
+        metadata = {**session.get_modelmeta().custom_metadata_map, **said}
     except ValueError as error:  # names and metadata may be any bytes
         raise UserError(
             f'{source} has names or metadata that are not UTF-8 ({error}); export it again'
         ) from error
-    if len(inputs) != 1 or inputs[0].type not in _INPUT_TYPES:
-        found = one_line(', '.join(f'{item.name} {item.type}' for item in inputs), 200)
-        raise UserError(
-            f'{source} takes {found or "no input"}; one float image input of a YOLOv8 '
-            'detection model is needed')
-    image = inputs[0]
-    half = _INPUT_TYPES[image.type]
-    batch, (width, height) = read_input(source, metadata, image.shape)
-    names = [item.name for item in outputs if item.type in _INPUT_TYPES]
-    blank = np.full((batch or 1, 3, height, width), PAD_VALUE / 255,
-                    np.float16 if half else np.float32)
+    image = read_image_input(source, inputs)
+    batch, (width, height) = read_input(source, metadata, image.shape, input_size)
+    feeds: Dict[str, np.ndarray] = {image.name: np.empty((batch or 1, 3, height, width))}
+    feeds[image.name][:] = ImageInput(dtype=image.dtype).blank[0]
+    feeds[image.name] = feeds[image.name].astype(image.dtype)
+    for other in inputs[1:]:
+        feeds[other.name] = np.array([(width, height)] * (batch or 1), np.int64)
     try:
-        outputs = session.run(names, {image.name: blank}) if names else []
+        found = session.run([item.name for item in outputs], feeds)
     except Exception as error:  # onnxruntime has no base class of its own
         raise UserError(
             f'{source} cannot run on a blank image of {width}x{height} '
             f'({one_line(str(error), 300)}); export it again') from error
-    index, card = ModelCard.from_outputs(
-        source, metadata, image.shape, [output.shape for output in outputs], half)
-    return names[index], card
+    card = ModelCard.read(
+        source, metadata, inputs, _with_sizes(outputs, found), (width, height)
+        if not all(map(is_fixed, image.shape[2:])) else None)
+    return [outputs[index].name for index in card.head.outputs], card
+
+
+def _spec(item) -> TensorSpec:
+    kind = item.type[len('tensor('):-1] if item.type.startswith('tensor(') else item.type
+    return TensorSpec(item.name, _TYPES.get(kind, one_line(kind, 40)), tuple(item.shape))
+
+
+def _with_sizes(outputs: Sequence[TensorSpec], found: Sequence) -> List[TensorSpec]:
+    """Return the outputs with the sizes of one run; a list of all images' objects stays open."""
+    return [
+        item if len(item.shape) == 2 and not is_fixed(item.shape[0])
+        else TensorSpec(item.name, item.dtype, np.shape(value))
+        for item, value in zip(outputs, found)]

@@ -10,6 +10,7 @@ from typing import Deque, List, Mapping, NamedTuple, Optional, Sequence, Tuple, 
 
 import numpy as np
 
+from yolojet_ros.core.card_file import CardFile
 from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.engine_card import EngineCard
 from yolojet_ros.core.errors import UserError
@@ -17,6 +18,7 @@ from yolojet_ros.core.filters import FilterParams, Selection
 from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.model_card import ModelCard
 from yolojet_ros.core.stage_times import StageTimes
+from yolojet_ros.core.tensors import TensorSpec
 from yolojet_ros.inference.backend import Backend, BackendError
 from yolojet_ros.inference.cuda import kernels, sampling
 from yolojet_ros.inference.cuda.device import Device
@@ -45,6 +47,7 @@ class _Slot:
         self.frame = frame
         self.recordings: OrderedDict = OrderedDict()
         self.times: Optional[StageTimes] = None
+        self.running: Optional[Recording] = None
 
 
 class TensorRTBackend(Backend):
@@ -91,7 +94,7 @@ class TensorRTBackend(Backend):
                                   self.device.capability, hashlib.sha256(content).hexdigest())
             self._mapped = self.device.integrated if zero_copy is None else zero_copy
             with self.device.current():
-                self._load(path.name, content, engine_card, plugins)
+                self._load(path, content, engine_card, plugins)
         except BaseException:
             self.close()
             raise
@@ -129,14 +132,15 @@ class TensorRTBackend(Backend):
         self._submit(views, selection, times)
         return self._collect(len(views))
 
-    def look(self, view: ImageView) -> np.ndarray:
+    def look(self, view: ImageView) -> List[np.ndarray]:
         slot = self._free[0]
         self.detect(view, FilterParams().resolve(self.card.names), StageTimes())
-        output = np.empty(self.head.shape[1:], self.head.dtype)
+        outputs = [np.empty(head.shape[1:], head.dtype) for head in self.heads]
         with self.device.current():
-            self.device.copy_out(output, slot.frame.output)
+            for output, buffer in zip(outputs, slot.frame.outputs):
+                self.device.copy_out(output, buffer)
             slot.recordings.popitem()[1].close()
-        return output.astype(np.float32)
+        return outputs
 
     def prepare(self, view: ImageView, selection: Selection) -> Tuple[Frame, Recording]:
         """Run one frame and return its slot and recording, whose steps can then be measured."""
@@ -166,25 +170,25 @@ class TensorRTBackend(Backend):
             slot.frame.close()
 
     def _load(
-        self, name: str, content: bytes, engine_card: Optional[EngineCard],
+        self, path: Path, content: bytes, engine_card: Optional[EngineCard],
         plugins: Sequence[str],
     ) -> None:
         # A card comes with the engine, from whomever: what it names is not loaded.
         if engine_card is not None and engine_card.plugins and not plugins:
             raise UserError(
-                f'{name} needs the plugin libraries {", ".join(engine_card.plugins)}; they '
+                f'{path.name} needs the plugin libraries {", ".join(engine_card.plugins)}; they '
                 'run as part of this process, so name those that you trust: the parameter '
                 '"plugins" of the node, --plugin of the commands')
         load_plugins(plugins)
-        self.network = network = Network(content, name)
-        self.head, self.card = read_card(network, engine_card.metadata if engine_card else {})
+        self.network = network = Network(content, path.name)
+        metadata = {**(engine_card.metadata if engine_card else {}), **CardFile.metadata(path)}
+        self.heads, self.card = read_card(network, metadata)
         self.min_batch, self.max_batch = network.batch_range()
         self.places = self.min_batch
         binary = kernels.cubin(self.device.capability, self.warn)
-        functions = Kernels(
-            self.device, binary, network.inputs[0].dtype, self.head.dtype)
+        functions = Kernels(self.device, binary, self.card)
         for _ in range(self.depth):
-            slot = _Slot(Frame(self.device, network, self.head, self.card, self.max_batch,
+            slot = _Slot(Frame(self.device, network, self.heads, self.card, self.max_batch,
                                functions))
             self._slots.append(slot)
             self._free.append(slot)
@@ -207,7 +211,7 @@ class TensorRTBackend(Backend):
             self._free.append(slot)
             raise
         times.lap('copy_in')
-        slot.times = times
+        slot.times, slot.running = times, recording
         self._busy.append(slot)
 
     def _collect(self, images: int) -> List[Detections]:
@@ -216,7 +220,7 @@ class TensorRTBackend(Backend):
         slot = self._busy.popleft()
         try:
             with self.device.current():
-                found = slot.frame.finish(images)
+                found = slot.frame.finish(slot.running, images)
         finally:
             self._free.append(slot)
         slot.times.lap('gpu')
@@ -231,7 +235,7 @@ class TensorRTBackend(Backend):
             key = sampling.key(view)
             plan = self._samplings.get(key)
         if plan is None:
-            plan = Sampling.plan(view, self.card.input_size)
+            plan = Sampling.plan(view, self.card.input_size, self.card.input.fit)
             while len(self._samplings) >= _MAX_SAMPLINGS:
                 self._samplings.popitem(last=False)
             self._samplings[key] = plan
@@ -241,7 +245,7 @@ class TensorRTBackend(Backend):
 
     def _recording(self, slot: _Slot, planned: Sequence[_Planned]) -> Recording:
         """Return the recording for these geometries; the first time it is made."""
-        keys = tuple(item.key for item in planned)
+        keys = (self.extras, *(item.key for item in planned))
         recording = slot.recordings.get(keys)
         if recording is not None:
             slot.recordings.move_to_end(keys)
@@ -250,7 +254,9 @@ class TensorRTBackend(Backend):
             slot.recordings.popitem(last=False)[1].close()
         # An engine of a fixed batch runs whole: the first image fills the places left over.
         places = [*planned, *planned[:1] * (self.min_batch - len(planned))]
-        recording = Recording(self.device, [item.sampling for item in places], self._mapped)
+        recording = Recording(
+            self.device, [item.sampling for item in places], self._mapped, self.extras,
+            self.card.head.masks > 0)
         try:
             obstacle = slot.frame.record(recording)
         except BaseException:
@@ -262,27 +268,25 @@ class TensorRTBackend(Backend):
         return recording
 
 
-def read_card(network: Network, metadata: Mapping[str, str]) -> Tuple[Tensor, ModelCard]:
+def read_card(
+    network: Network, metadata: Mapping[str, str],
+) -> Tuple[List[Tensor], ModelCard]:
     """
-    Return the output that is the detection head, and the model card.
+    Return the outputs that are the head, and the model card.
 
     :param metadata: of the ONNX file; empty if it is not known
-    :raises UserError: if this is not a YOLOv8 detection engine.
+    :raises UserError: if it has no head that is known.
     """
-    inputs = network.inputs
-    if len(inputs) != 1 or inputs[0].dtype.name not in ('float32', 'float16'):
-        found = ', '.join(f'{tensor.name} {tensor.dtype}' for tensor in inputs)
-        raise UserError(
-            f'{network.source} takes {found or "no input"}; one float image input of a YOLOv8 '
-            'detection model is needed')
-    outputs = [tensor for tensor in network.outputs if tensor.dtype.name in ('float32', 'float16')]
-    index, card = ModelCard.from_outputs(
-        network.source, metadata, inputs[0].shape, [tensor.shape for tensor in outputs],
-        half=inputs[0].dtype.name == 'float16')
-    head = outputs[index]
-    if min(head.shape[1:]) <= 0:
-        raise UserError(
-            f'{network.source} gives an output of shape {list(head.shape)}, which is as large as '
-            'each image makes it; a GPU buffer has a fixed size: export the model with a fixed '
-            'number of rows')
-    return head, replace(card, batch=network.batch_range()[1])
+    def specs(tensors: Sequence[Tensor]) -> List[TensorSpec]:
+        return [TensorSpec(item.name, item.dtype.name, item.shape) for item in tensors]
+
+    card = ModelCard.read(
+        network.source, metadata, specs(network.inputs), specs(network.outputs))
+    heads = [network.outputs[index] for index in card.head.outputs]
+    for head in heads:
+        if min(head.shape[1:]) <= 0 or card.head.head.batch is not None:
+            raise UserError(
+                f'{network.source} gives an output of shape {list(head.shape)}, which is as '
+                'large as each image makes it; a GPU buffer has a fixed size: export the model '
+                'with a fixed number of rows')
+    return heads, replace(card, batch=network.batch_range()[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -17,17 +17,17 @@ class Session:
     """
     One execution context with buffers for every tensor; its device must be current.
 
-    :param head: the output that is read back
+    :param heads: the outputs that are read back
     :raises UserError: if the engine cannot run in as many contexts at once.
     :raises BackendError: if there is too little memory.
 
     obstacle: why runs are measured without a CUDA graph; None while nothing hinders one
     """
 
-    def __init__(self, device: Device, network: Network, head: Tensor) -> None:
+    def __init__(self, device: Device, network: Network, heads: Sequence[Tensor]) -> None:
         self._device = device
         self.network = network
-        self.head = head
+        self.heads = list(heads)
         self.obstacle: Optional[str] = None
         self.batch = network.batch_range()[1]
         self.stream = device.stream()
@@ -46,12 +46,16 @@ class Session:
             buffer = self._device.allocate(self.execution.nbytes(tensor))
             self._buffers[tensor.name] = buffer
             self.execution.bind(tensor, buffer.pointer)
+        for tensor in self.network.inputs[1:]:
+            height, width = self.network.inputs[0].shape[2:]
+            self._device.copy_in(self._buffers[tensor.name], np.array(
+                [(width, height)] * self.batch, tensor.dtype))
 
-    def run_all(self, images: np.ndarray) -> np.ndarray:
-        """Return the head's output, float32[n, ...], for images float32[n, 3, H, W]."""
+    def run_all(self, images: np.ndarray) -> List[np.ndarray]:
+        """Return the outputs of the head, [n, ...] each, for images [n, 3, H, W]."""
         entry = self.network.inputs[0]
-        output = np.empty((self.batch, *self.head.shape[1:]), self.head.dtype)
-        found: List[np.ndarray] = []
+        outputs = [np.empty((self.batch, *head.shape[1:]), head.dtype) for head in self.heads]
+        found: List[List[np.ndarray]] = [[] for _ in self.heads]
         for start in range(0, len(images), self.batch):
             part = images[start:start + self.batch]
             # A fixed batch that is not full repeats its last image.
@@ -60,9 +64,12 @@ class Session:
                                  np.ascontiguousarray(full, entry.dtype))
             self.execution.enqueue(self.stream.handle)
             self.stream.synchronize()
-            self._device.copy_out(output, self._buffers[self.head.name])
-            found.append(output[:len(part)].astype(np.float32))
-        return np.concatenate(found)
+            for parts, output, head in zip(found, outputs, self.heads):
+                self._device.copy_out(output, self._buffers[head.name])
+                # NumPy compares halves slowly.
+                kind = np.float32 if output.dtype == np.float16 else output.dtype
+                parts.append(output[:len(part)].astype(kind))
+        return [np.concatenate(parts) for parts in found]
 
     def latency_ms(self, runs: int = 200) -> Dict[str, float]:
         """Return median and p99 of one run, as launched by the runtime (CUDA graph)."""

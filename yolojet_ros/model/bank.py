@@ -17,7 +17,8 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from yolojet_ros.core.image_formats import ImageView
-from yolojet_ros.core.letterbox import Letterboxer, PAD_VALUE
+from yolojet_ros.core.image_input import PAD_VALUE
+from yolojet_ros.core.letterbox import Letterboxer
 from yolojet_ros.model.data import in_processes, LabelledImage, scene_still
 from yolojet_ros.model.losses import Targets
 from yolojet_ros.sim.frame import KEYPOINT_FLIP

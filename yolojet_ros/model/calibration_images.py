@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Iterable, Iterator, List
 
@@ -24,12 +25,13 @@ def network_inputs(source: str, count: int, card: ModelCard) -> List[np.ndarray]
 
     :param source: 'scene', a folder of images, or a ROS bag.
     :param count: how many images; they are spread evenly over the source.
-    :returns: tensors float32[1, 3, h, w] in 0..1.
+    :returns: tensors [1, 3, h, w] as the model takes them; float32 for one that takes halves.
     :raises UserError: if there are fewer images than `count`, or one cannot be read.
     """
     if count < 1:
         raise UserError(f'calibration needs at least one image, not {count}')
-    letterboxer = Letterboxer(card.input_size)
+    takes = replace(card.input, dtype='float32') if card.half else card.input
+    letterboxer = Letterboxer(card.input_size, takes)
     return [letterboxer(ImageView.from_bgr(np.ascontiguousarray(image)))[0].copy()
             for image in _images(source, count)]
 

@@ -22,10 +22,9 @@ from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.installing import install_command
 from yolojet_ros.core.filters import FilterParams, Selection
-from yolojet_ros.core.head import detect
+from yolojet_ros.core.decode import detect, one_label_each
 from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.letterbox import Letterboxer
-from yolojet_ros.core.model_card import HeadLayout
 from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
 from yolojet_ros.model import onnx_file
 from yolojet_ros.model.data import LabelledImage, LabelledSet, some_names
@@ -164,22 +163,6 @@ def low_threshold_selection(names: Sequence[str], wanted: Sequence[str] = ()) ->
         score_threshold=_LEAST_SCORE, iou_threshold=0.7, classes=tuple(wanted)).resolve(names)
 
 
-def one_label_each(rows: np.ndarray, least: float = _LEAST_SCORE) -> np.ndarray:
-    """
-    Give every class of an anchor point that scores at least `least` a column of its own.
-
-    :param rows: float[4 + nc, A], a raw head.
-    :returns: float32[4 + nc, k], the best 30,000 of them.
-    """
-    classes, anchors = np.nonzero(rows[4:] >= least)
-    scores = rows[4 + classes, anchors]
-    best = np.argsort(-scores, kind='stable')[:_MAX_LABELS]
-    columns = np.zeros((len(rows), len(best)), np.float32)
-    columns[:4] = rows[:4, anchors[best]]
-    columns[4 + classes[best], np.arange(len(best))] = scores[best]
-    return columns
-
-
 class Candidate:
     """
     One ONNX model under measurement.
@@ -203,14 +186,13 @@ class Candidate:
                 f'{self.path} does not know the class "{unknown[0]}" of the data; its classes '
                 f'are {some_names(card.names)}; give data with these, or --classes with those '
                 'to measure')
-        if multi_label and card.layout.final:
+        if multi_label and (card.head.final or card.head.head.label is not None):
             raise UserError(
                 f'{self.path} ends in NMS, so each of its boxes has one class already; use '
                 '--labels single')
-        self._layout = card.layout
+        self._card = card
         self._multi_label = multi_label
-        self._letterboxer = Letterboxer(
-            card.input_size, np.float16 if card.half else np.float32)
+        self._letterboxer = Letterboxer(card.input_size, card.input)
         self._selection = low_threshold_selection(card.names, names)
         self._index = np.array(
             [names.index(name) if name in names else -1 for name in card.names])
@@ -222,12 +204,11 @@ class Candidate:
         tensor, letterbox = self._letterboxer(
             ImageView.from_bgr(np.ascontiguousarray(labelled.image)))
         start = time.perf_counter()
-        output, layout = self._backend.run(tensor)[0][0], self._layout
+        outputs = self._backend.run(tensor)
         self._network_ms.append(1e3 * (time.perf_counter() - start))
         if self._multi_label:
-            rows = output.T if layout is HeadLayout.TRANSPOSED else output
-            output, layout = one_label_each(rows), HeadLayout.RAW
-        found = detect(output, layout, letterbox, self._selection)
+            outputs = one_label_each(outputs, self._card.head, _LEAST_SCORE, _MAX_LABELS)
+        found = detect(outputs, self._card.head, letterbox, self._selection)
         self._scorer.add(
             labelled.boxes, labelled.classes, labelled.clear,
             Detections(found.boxes, found.scores, self._index[found.classes]))

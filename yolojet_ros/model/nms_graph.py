@@ -8,7 +8,6 @@ from typing import List, Sequence, TYPE_CHECKING
 import numpy as np
 
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.core.model_card import HeadLayout
 from yolojet_ros.model import onnx_file
 
 if TYPE_CHECKING:
@@ -50,11 +49,11 @@ def append_nms(model: onnx.ModelProto, settings: NmsSettings) -> None:
     """
     from onnx import helper, TensorProto
 
-    raw, card = onnx_file.read_head(model, 'the model')
-    if card.layout is not HeadLayout.RAW or card.batch != 1:
+    (raw, *_), card = onnx_file.read_head(model, 'the model')
+    if card.head.head.key != 'yolov8' or card.task != 'detect' or card.batch != 1:
         raise UserError(
-            f'NMS needs a raw head of batch 1; this one is {card.layout.value} of batch '
-            f'{card.batch or "dynamic"}')
+            f'NMS needs a raw head of batch 1 (YOLOv8, detect); this one is '
+            f'{card.head.head.title} ({card.task}) of batch {card.batch or "dynamic"}')
     if settings.kind not in ('layer', 'plugin'):
         raise UserError(f'no NMS of kind {settings.kind!r}; choose layer or plugin')
     graph = _Builder(model)

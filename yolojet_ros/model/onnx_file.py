@@ -7,10 +7,12 @@ from typing import Dict, List, Mapping, Sequence, Set, Tuple, TYPE_CHECKING
 
 import numpy as np
 
+from yolojet_ros.core.card_file import CardFile
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.installing import install_command
 from yolojet_ros.core.files import atomic_path
 from yolojet_ros.core.model_card import ModelCard
+from yolojet_ros.core.tensors import TensorSpec
 from yolojet_ros.core.text import one_line
 from yolojet_ros.model import onnx_graph
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     import onnx
 
 # The IR version that came with an opset: newer ones are refused by older runtimes.
+_TYPES = {'FLOAT': 'float32', 'FLOAT16': 'float16', 'UINT8': 'uint8', 'INT32': 'int32',
+          'INT64': 'int64'}
 _IR_VERSIONS = ((15, 7), (19, 8), (21, 9), (23, 10))
 
 
@@ -35,6 +39,10 @@ def load(path: Path) -> onnx.ModelProto:
         model = onnx.load(str(path))
         onnx_graph.sort_nodes(model.graph)
         onnx.checker.check_model(model)
+        # What the user says beside the file goes with the model from here on.
+        set_metadata(model, CardFile.metadata(path))
+    except UserError:
+        raise
     except Exception as error:  # protobuf's and onnx's errors have no common base
         reason = one_line(str(error), 120) or type(error).__name__
         raise UserError(
@@ -58,31 +66,28 @@ def card(model: onnx.ModelProto, source: str) -> ModelCard:
     """
     Read what a loaded model says of itself.
 
-    :raises UserError: if it is no YOLOv8 detector with one image input.
+    :raises UserError: if it has no head that is known.
     """
     return read_head(model, source)[1]
 
 
-def read_head(model: onnx.ModelProto, source: str) -> Tuple[str, ModelCard]:
+def read_head(model: onnx.ModelProto, source: str) -> Tuple[List[str], ModelCard]:
     """
-    Return the name of the output that is the detection head, and the card of a loaded model.
+    Return the names of the outputs that are the head, and the card of a loaded model.
 
     :raises UserError: as card().
     """
-    onnx = _onnx()
     constants = {t.name for t in model.graph.initializer}
-    inputs = [i for i in model.graph.input if i.name not in constants]
-    types = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
-    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type not in types:
-        raise UserError(
-            f'{source} takes {len(inputs)} inputs; one float image input of a YOLOv8 '
-            'detection model is needed')
-    outputs = [output for output in _with_known_shapes(model).graph.output
-               if output.type.tensor_type.elem_type in types]
-    index, found = ModelCard.from_outputs(
-        source, metadata(model), shape(inputs[0]), [shape(output) for output in outputs],
-        half=inputs[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16)
-    return outputs[index].name, found
+    inputs = [_spec(i) for i in model.graph.input if i.name not in constants]
+    outputs = [_spec(output) for output in _with_known_shapes(model).graph.output]
+    found = ModelCard.read(source, metadata(model), inputs, outputs)
+    return [outputs[index].name for index in found.head.outputs], found
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    kind = value.type.tensor_type.elem_type
+    dtype = _TYPES.get(_onnx().TensorProto.DataType.Name(kind), 'other')
+    return TensorSpec(value.name, dtype, tuple(shape(value)))
 
 
 def fixed_card(model: onnx.ModelProto, source: str) -> ModelCard:

@@ -20,9 +20,9 @@ from torch import nn
 from tqdm import tqdm
 
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.core.head import detect
+from yolojet_ros.core.decode import detect
+from yolojet_ros.core.head import anchor_count, raw_reading
 from yolojet_ros.core.letterbox import Letterbox
-from yolojet_ros.core.model_card import HeadLayout
 from yolojet_ros.model import checkpoint
 from yolojet_ros.model.bank import ImageBank, Recipe
 from yolojet_ros.model.checkpoint import TrainedModel
@@ -304,6 +304,7 @@ def validate(network: YOLOv8, bank: ImageBank, model: TrainedModel, batch: int =
     scorer = CocoScorer(model.names)
     selection = low_threshold_selection(model.names)
     same = Letterbox.fit(model.input_size, model.input_size)
+    reading = raw_reading(anchor_count(model.input_size), len(model.names))
     for start in range(0, len(bank), batch):
         indices = torch.arange(start, min(start + batch, len(bank)), device=bank.images.device)
         images = bank.images[indices].float() / 255
@@ -312,5 +313,5 @@ def validate(network: YOLOv8, bank: ImageBank, model: TrainedModel, batch: int =
         for output, boxes, classes, clear in zip(outputs, *truth):
             real = (boxes[:, 2:] > boxes[:, :2]).all(1)
             scorer.add(boxes[real], classes[real], clear[real],
-                       detect(output, HeadLayout.RAW, same, selection))
+                       detect([output], reading, same, selection))
     return scorer.accuracy()

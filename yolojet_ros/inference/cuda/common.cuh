@@ -7,6 +7,7 @@ typedef unsigned long long uint64;
 #define MAX_CANDIDATES 4096
 #define MAX_BOXES 300
 #define MAX_ROI_POINTS 32
+#define MAX_CORNERS 8
 #define MAX_SIDE 16777216.0f
 #define MAX_SCORE 1.01f
 #define ANCHORS_PER_BLOCK 32
@@ -15,16 +16,33 @@ typedef unsigned long long uint64;
 
 struct __align__(16) Box { float x1, y1, x2, y2; };
 
-// The box is in network pixels; `wanted` says whether it passes the filters of size and region.
-struct Candidate { Box box; float score; int label, wanted, unused; };
+// The box is in network pixels; `wanted` says whether it passes the filters of size and region;
+// `row` is where it lies in the head.
+struct Candidate { Box box; float score; int label, wanted, row; };
 
 // How many candidates an image has so far, and how many rows no detection can be.
 struct Tally { int candidates, broken; };
 
-// How network pixels map back to the image (core.letterbox.Letterbox.inverse_clipped).
-struct Geometry { float left, top, scale_x, scale_y, width, height; };
+// How network pixels map back to the image (core.letterbox.Letterbox.inverse_clipped), and
+// image pixels forward.
+struct Geometry { float left, top, scale_x, scale_y, width, height, forward_x, forward_y; };
 
-// core.filters.Selection; the thresholds, one float for each class, follow it in memory.
+// Where values of a head lie: distances of two images, rows and columns in values. Without data
+// the head has no such values.
+enum Type { FLOAT32 = 0, FLOAT16 = 1, INT32 = 2, INT64 = 3 };
+struct Values { const void *data; int image, row, column, type; };
+
+// core.head.Reading on the device. `count` says how many rows are used; `extra` begins the columns
+// of the task; width, height: of the network's input.
+struct Head {
+    Values box, score, label, objectness, count, extra, prototypes;
+    int rows, classes, extras, corners, normalized, grid, logits, rotated;
+    int mask_width, mask_height;
+    float width, height;
+};
+
+// core.filters.Selection; the thresholds, one float for each class, follow it in memory, and
+// behind them those that a detection must reach to be painted.
 struct Selection {
     float iou_threshold, min_size;
     int agnostic, max_boxes, corners;
@@ -39,8 +57,17 @@ struct Result {
     int labels[MAX_BOXES];
 };
 
-#ifdef __CUDACC__
+// What stays of an image: boxes in network pixels, best first, and their rows in the head.
+struct Kept {
+    int count, unused[3];
+    Box boxes[MAX_BOXES];
+    float scores[MAX_BOXES];
+    int labels[MAX_BOXES], rows[MAX_BOXES];
+};
+
 typedef unsigned short half_bits;
+
+#ifdef __CUDACC__
 
 __device__ inline float to_float(half_bits bits) {
     float value;
@@ -56,3 +83,16 @@ __device__ inline void store(half_bits *target, float value) {
 __device__ inline float to_float(float value) { return value; }
 
 __device__ inline void store(float *target, float value) { *target = value; }
+
+__device__ inline void store(unsigned char *target, float value) {
+    *target = (unsigned char)value;
+}
+
+__device__ inline float read(const Values &values, int image, int row, int column) {
+    size_t index = (size_t)image * values.image + (size_t)row * values.row
+        + (size_t)column * values.column;
+    if (values.type == FLOAT32) return ((const float *)values.data)[index];
+    if (values.type == FLOAT16) return to_float(((const half_bits *)values.data)[index]);
+    if (values.type == INT32) return (float)((const int *)values.data)[index];
+    return (float)((const long long *)values.data)[index];
+}

@@ -20,7 +20,7 @@ from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.filters import MAX_BOXES, MAX_ROI_POINTS, Selection
 
 FOLDER = Path(__file__).parent
-SOURCES = ('common.cuh', 'letterbox.cu', 'decode.cu', 'nms.cu')
+SOURCES = ('common.cuh', 'letterbox.cu', 'decode.cu', 'nms.cu', 'tasks.cu')
 # The NumPy twins round after every operation: no fused multiply-add.
 NVCC_OPTIONS = ('--fmad=false', '-O3')
 NVRTC_OPTIONS = ('--fmad=false',)
@@ -33,20 +33,36 @@ SOURCE = np.dtype([
     ('data', 'u8'), ('columns', 'u8'), ('rows', 'u8'), ('step', 'i4'), ('layout', 'i4'),
     ('pixel_bytes', 'i4'), ('offset', 'i4', 3), ('left', 'i4'), ('top', 'i4'),
     ('width', 'i4'), ('height', 'i4')])
+TAKES = np.dtype([
+    ('factor', 'f4', 3), ('offset', 'f4', 3), ('channel', 'i4', 3), ('pad', 'i4')])
 GEOMETRY = np.dtype([(name, 'f4') for name in (
-    'left', 'top', 'scale_x', 'scale_y', 'width', 'height')])
+    'left', 'top', 'scale_x', 'scale_y', 'width', 'height', 'forward_x', 'forward_y')])
+VALUES = np.dtype([
+    ('data', 'u8'), ('image', 'i4'), ('row', 'i4'), ('column', 'i4'), ('type', 'i4')])
+VALUE_TYPES = {'float32': 0, 'float16': 1, 'int32': 2, 'int64': 3}
+HEAD = np.dtype([
+    *((name, VALUES) for name in (
+        'box', 'score', 'label', 'objectness', 'count', 'extra', 'prototypes')),
+    *((name, 'i4') for name in (
+        'rows', 'classes', 'extras', 'corners', 'normalized', 'grid', 'logits', 'rotated',
+        'mask_width', 'mask_height')),
+    ('width', 'f4'), ('height', 'f4')])
 CANDIDATE_BYTES = 32
 TALLY = np.dtype([('candidates', 'i4'), ('broken', 'i4')])
 RESULT = np.dtype([
     ('count', 'i4'), ('candidates', 'i4'), ('broken', 'i4'), ('unused', 'i4'),
     ('boxes', 'f4', (MAX_BOXES, 4)), ('scores', 'f4', MAX_BOXES), ('labels', 'i4', MAX_BOXES)])
+KEPT = np.dtype([
+    ('count', 'i4'), ('unused', 'i4', 3), ('boxes', 'f4', (MAX_BOXES, 4)),
+    ('scores', 'f4', MAX_BOXES), ('labels', 'i4', MAX_BOXES), ('rows', 'i4', MAX_BOXES)])
 
 
 def selection_dtype(classes: int) -> np.dtype:
-    """Return the struct Selection with its `classes` thresholds behind it."""
+    """Return the struct Selection with the thresholds of `classes` classes behind it."""
     return np.dtype([
         ('iou_threshold', 'f4'), ('min_size', 'f4'), ('agnostic', 'i4'), ('max_boxes', 'i4'),
-        ('corners', 'i4'), ('roi', 'f4', (MAX_ROI_POINTS, 2)), ('thresholds', 'f4', (classes,))])
+        ('corners', 'i4'), ('roi', 'f4', (MAX_ROI_POINTS, 2)), ('thresholds', 'f4', (classes,)),
+        ('published', 'f4', (classes,))])
 
 
 def fill_selection(target: np.ndarray, selection: Selection) -> None:
@@ -58,6 +74,7 @@ def fill_selection(target: np.ndarray, selection: Selection) -> None:
     target['corners'] = len(selection.roi)
     target['roi'][:len(selection.roi)] = selection.roi
     target['thresholds'] = selection.thresholds
+    target['published'] = selection.published
 
 
 def source() -> str:

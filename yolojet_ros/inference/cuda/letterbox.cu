@@ -1,5 +1,5 @@
-// Image bytes to network input in one pass: decode the encoding, bilinear resize, pad with 114,
-// normalize, HWC to CHW. Twin: core.letterbox.Letterboxer, whose cv2.resize interpolates 8-bit
+// Image bytes to network input in one pass: decode the encoding, bilinear resize, pad, normalize,
+// HWC to CHW. Twin: core.letterbox.Letterboxer, whose cv2.resize interpolates 8-bit
 // images with 11-bit fixed-point weights; the same integers are used here. The weights come
 // from the host as tables, so that rows which no output pixel touches need not be uploaded.
 
@@ -18,6 +18,9 @@ struct Source {
     int offset[3];  // PACKED: of R, G, B in a pixel; YUV422: of Y, U, V in a pair of pixels
     int left, top, width, height;  // of the resized image within the network's input
 };
+
+// core.image_input.ImageInput: what becomes of a byte in each plane, and which of R, G, B it is.
+struct Takes { float factor[3], offset[3]; int channel[3], pad; };
 
 struct Rgb { int value[3]; };
 
@@ -55,7 +58,8 @@ __device__ inline Rgb read_pixel(const Source &source, int row, int chroma_row, 
 }
 
 template <typename T>
-__device__ inline void letterbox(const Source *sources, T *tensor, int width, int height) {
+__device__ inline void letterbox(
+        const Source *sources, const Takes *takes, T *tensor, int width, int height) {
     int x = blockIdx.x * blockDim.x + threadIdx.x;
     int y = blockIdx.y * blockDim.y + threadIdx.y;
     if (x >= width || y >= height) return;
@@ -65,7 +69,7 @@ __device__ inline void letterbox(const Source *sources, T *tensor, int width, in
     int column_index = x - source.left, row_index = y - source.top;
     bool inside = column_index >= 0 && column_index < source.width
         && row_index >= 0 && row_index < source.height;
-    Rgb result = {{114, 114, 114}};
+    Rgb result = {{takes->pad, takes->pad, takes->pad}};
     if (inside) {
         const Column column = source.columns[column_index];
         const Row row = source.rows[row_index];
@@ -80,18 +84,18 @@ __device__ inline void letterbox(const Source *sources, T *tensor, int width, in
                                + ((row.weight1 * (lower >> 4)) >> 16) + 2) >> 2;
         }
     }
-    for (int c = 0; c < 3; ++c)
-        store(out + c * plane, (float)result.value[c] * (1.0f / 255.0f));
+    for (int c = 0; c < 3; ++c) {
+        float value = (float)result.value[takes->channel[c]] * takes->factor[c];
+        store(out + c * plane, value + takes->offset[c]);
+    }
 }
 
-extern "C" __global__ void letterbox_f32(
-        const Source *sources, float *tensor, int width, int height) {
-    letterbox(sources, tensor, width, height);
-}
+#define LETTERBOX_KERNEL(SUFFIX, T) \
+    extern "C" __global__ void letterbox_##SUFFIX( \
+            const Source *sources, const Takes *takes, T *tensor, int width, int height) { \
+        letterbox(sources, takes, tensor, width, height); \
+    }
 
-#ifdef __CUDACC__
-extern "C" __global__ void letterbox_f16(
-        const Source *sources, half_bits *tensor, int width, int height) {
-    letterbox(sources, tensor, width, height);
-}
-#endif
+LETTERBOX_KERNEL(f32, float)
+LETTERBOX_KERNEL(f16, half_bits)
+LETTERBOX_KERNEL(u8, unsigned char)

@@ -34,6 +34,57 @@ __device__ inline float iou(const Box &a, const Box &b) {
     return joint > 0.0f ? intersection / joint : 0.0f;
 }
 
+// The part of a convex polygon where sign * coordinate <= limit; returns its corners.
+// Twin: core.rotated._clip. A rectangle clipped by four lines has 8 corners at most; what rounding
+// adds is dropped.
+__device__ inline int clip_polygon(
+        const float (*polygon)[2], int corners, int axis, float sign, float limit,
+        float (*kept)[2]) {
+    int count = 0;
+    for (int i = 0; i < corners; ++i) {
+        const float *point = polygon[i], *before = polygon[i ? i - 1 : corners - 1];
+        float inside = limit - sign * point[axis], was = limit - sign * before[axis];
+        if ((inside >= 0.0f) != (was >= 0.0f) && count < MAX_CORNERS) {
+            float share = was / (was - inside);
+            kept[count][0] = before[0] + (point[0] - before[0]) * share;
+            kept[count][1] = before[1] + (point[1] - before[1]) * share;
+            ++count;
+        }
+        if (inside >= 0.0f && count < MAX_CORNERS) {
+            kept[count][0] = point[0];
+            kept[count][1] = point[1];
+            ++count;
+        }
+    }
+    return count;
+}
+
+// Exact overlap of rotated boxes; twin: core.rotated.pair_iou.
+__device__ inline float rotated_iou(const Rotated &a, const Rotated &b) {
+    float first[MAX_CORNERS][2], second[MAX_CORNERS][2];
+    Axes vectors = axes(a);
+    float cosine = cosf(b.angle), sine = sinf(b.angle);
+    for (int i = 0; i < 4; ++i) {
+        float along = i == 1 || i == 2 ? 1.0f : -1.0f, across = i >= 2 ? 1.0f : -1.0f;
+        float x = a.x + (along * vectors.along_x + across * vectors.across_x) - b.x;
+        float y = a.y + (along * vectors.along_y + across * vectors.across_y) - b.y;
+        first[i][0] = x * cosine + y * sine;
+        first[i][1] = y * cosine - x * sine;
+    }
+    int corners = clip_polygon(first, 4, 0, 1.0f, b.width * 0.5f, second);
+    corners = clip_polygon(second, corners, 0, -1.0f, b.width * 0.5f, first);
+    corners = clip_polygon(first, corners, 1, 1.0f, b.height * 0.5f, second);
+    corners = clip_polygon(second, corners, 1, -1.0f, b.height * 0.5f, first);
+    float area = 0.0f;
+    for (int i = 0; i < corners; ++i) {
+        const float *point = first[i], *after = first[i + 1 < corners ? i + 1 : 0];
+        area += point[0] * after[1] - after[0] * point[1];
+    }
+    float shared = fabsf(area) * 0.5f;
+    float joint = (a.width * a.height + b.width * b.height) - shared;
+    return joint > 0.0f ? shared / joint : 0.0f;
+}
+
 // Return the first living candidate from `start` on, or `count`.
 __device__ inline int next_alive(const volatile unsigned *alive, int start, int count) {
     for (int word = start >> 5; word * 32 < count; ++word) {
@@ -46,16 +97,18 @@ __device__ inline int next_alive(const volatile unsigned *alive, int start, int 
 
 // One block for an image. Every kept box strikes out all later ones that overlap it, in parallel;
 // the next box still alive is kept next, and becomes a result if it is wanted. The rows of a
-// final head are detections already: none strikes out another. Ends the frame: the tally
+// final head are objects already: none strikes out another. Ends the frame: the tally
 // starts from zero again.
-extern "C" __global__ void suppress(
-        Tally *tallies, const Candidate *sorted, const Selection *selection,
-        const Geometry *geometries, int is_final, Result *results) {
+template <bool ROTATED>
+__device__ inline void suppress(
+        const Head *head, Tally *tallies, const Candidate *sorted, const Selection *selection,
+        const Geometry *geometries, int is_final, Result *results, Kept *kept_boxes) {
     __shared__ unsigned alive[MAX_CANDIDATES / 32];
     int image = blockIdx.x, thread = threadIdx.x;
     int total = tallies[image].candidates, count = min(total, MAX_CANDIDATES);
     sorted += (size_t)image * MAX_CANDIDATES;
     Result *result = results + image;
+    Kept *keep = kept_boxes + image;
     for (int word = thread; word * 32 < count; word += blockDim.x) {
         int left = count - word * 32;
         alive[word] = left >= 32 ? 0xffffffffu : (1u << left) - 1;
@@ -72,23 +125,43 @@ extern "C" __global__ void suppress(
                 result->boxes[kept] = to_image(geometries[image], best.box);
                 result->scores[kept] = best.score;
                 result->labels[kept] = best.label;
+                keep->boxes[kept] = best.box;
+                keep->scores[kept] = best.score;
+                keep->labels[kept] = best.label;
+                keep->rows[kept] = best.row;
             }
             ++kept;
         }
         for (int i = current + 1 + thread; i < count && !is_final; i += blockDim.x) {
             if (!(alive[i >> 5] >> (i & 31) & 1)) continue;
             const Candidate other = sorted[i];
-            if ((agnostic || other.label == best.label) && iou(best.box, other.box) > threshold)
-                atomicAnd(&alive[i >> 5], ~(1u << (i & 31)));
+            if (!agnostic && other.label != best.label) continue;
+            float overlap = iou(best.box, other.box);
+            // Boxes whose upright ones do not meet do not either.
+            if (ROTATED && overlap > 0.0f)
+                overlap = rotated_iou(read_rotated(*head, image, best.row),
+                                      read_rotated(*head, image, other.row));
+            if (overlap > threshold) atomicAnd(&alive[i >> 5], ~(1u << (i & 31)));
         }
         __syncthreads();
         // A slow thread may still look while others strike out: only bits after its find change.
         current = next_alive(alive, current + 1, count);
     }
     if (thread == 0) {
-        result->count = kept;
+        result->count = keep->count = kept;
         result->candidates = total;
         result->broken = tallies[image].broken;
         tallies[image].candidates = tallies[image].broken = 0;
     }
 }
+
+#define SUPPRESS_KERNEL(NAME, ROTATED) \
+    extern "C" __global__ void NAME( \
+            const Head *head, Tally *tallies, const Candidate *sorted, \
+            const Selection *selection, const Geometry *geometries, int is_final, \
+            Result *results, Kept *kept) { \
+        suppress<ROTATED>(head, tallies, sorted, selection, geometries, is_final, results, kept); \
+    }
+
+SUPPRESS_KERNEL(suppress_upright, false)
+SUPPRESS_KERNEL(suppress_rotated, true)

@@ -8,6 +8,7 @@ from typing import Optional, Tuple
 import numpy as np
 
 from yolojet_ros.core.image_formats import ImageView
+from yolojet_ros.core.image_input import Fit
 from yolojet_ros.core.letterbox import Letterbox
 from yolojet_ros.inference.cuda import kernels
 
@@ -70,13 +71,16 @@ class Sampling:
     offset: Tuple[int, int, int]
 
     @classmethod
-    def plan(cls, view: ImageView, network: Tuple[int, int]) -> Sampling:
+    def plan(
+        cls, view: ImageView, network: Tuple[int, int], fit: Fit = Fit.LETTERBOX,
+    ) -> Sampling:
         """
         Return the sampling of a `view` for an input of (width, height) pixels.
 
         :param view: with an encoding that the kernel reads (`for_kernel`)
+        :param fit: where the image lies in the input
         """
-        letterbox = Letterbox.fit((view.width, view.height), network)
+        letterbox = Letterbox.fit((view.width, view.height), network, fit)
         layout, pixel_bytes, offset = _layout(view)
         columns = np.zeros(letterbox.resized[0], kernels.COLUMN)
         rows = np.zeros(letterbox.resized[1], kernels.ROW)
@@ -138,8 +142,8 @@ class Sampling:
         geometry = np.zeros((), kernels.GEOMETRY)
         letterbox = self.letterbox
         geometry['left'], geometry['top'] = letterbox.offset
-        geometry['scale_x'] = letterbox.source[0] / letterbox.resized[0]
-        geometry['scale_y'] = letterbox.source[1] / letterbox.resized[1]
+        geometry['scale_x'], geometry['scale_y'] = letterbox.inverse_scale
+        geometry['forward_x'], geometry['forward_y'] = letterbox.scale
         geometry['width'], geometry['height'] = letterbox.source
         return geometry
 
