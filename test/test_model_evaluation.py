@@ -20,8 +20,9 @@ from yolojet_ros.core.errors import UserError  # noqa: E402
 from yolojet_ros.core.head import raw_reading  # noqa: E402
 from yolojet_ros.model.data import (  # noqa: E402
     coco_set, image_files, read_image, scene_set, scene_still, scene_stills, TEST_SEED)
+from yolojet_ros.model.coco_scorer import Accuracy, CocoScorer  # noqa: E402
 from yolojet_ros.model.evaluation import (  # noqa: E402
-    Accuracy, Candidate, CocoScorer, measure, Measurement)
+    Candidate, measure, Measurement)
 from yolojet_ros.model.report import details, losses_within, measure_all, table  # noqa: E402
 from yolojet_ros.sim.scene import CLASS_NAMES  # noqa: E402
 

@@ -359,7 +359,8 @@ class GpuCheck:
         """Compare mAP on held-out stills with the FP32 model in ONNX Runtime."""
         from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
         from yolojet_ros.model.data import scene_stills, TEST_SEED
-        from yolojet_ros.model.evaluation import CocoScorer, low_threshold_selection
+        from yolojet_ros.model.coco_scorer import CocoScorer
+        from yolojet_ros.model.evaluation import low_threshold_selection
         backends = {'onnx': OnnxRuntimeBackend(self._options.model)}
         try:
             for tag, path in engines.items():

@@ -8,51 +8,28 @@ models are made.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
-import io
 from pathlib import Path
 import time
-from typing import Dict, List, Sequence
+from typing import List, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
 from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.core.installing import install_command
 from yolojet_ros.core.filters import FilterParams, Selection
 from yolojet_ros.core.decode import detect, one_label_each
 from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.letterbox import Letterboxer
 from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
 from yolojet_ros.model import onnx_file
+from yolojet_ros.model.coco_scorer import Accuracy, CocoScorer
 from yolojet_ros.model.data import LabelledImage, LabelledSet, some_names
 
-SIZES = ('small', 'medium', 'large')
 _LEAST_SCORE = 0.001
 # Of an image; published figures are made with as many.
 _MAX_LABELS = 30_000
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """
-    COCO average precision, each 0..1, NaN where there is no such object.
-
-    map: mean over IoU 0.50, 0.55 .. 0.95 and classes
-    map50: at IoU 0.50
-    per_class: name -> map of the class
-    per_size: 'small' (area < 32^2 pixels), 'medium' (< 96^2), 'large' -> map
-    images, objects: how many were measured
-    """
-
-    map: float
-    map50: float
-    per_class: Dict[str, float]
-    per_size: Dict[str, float]
-    images: int
-    objects: int
 
 
 @dataclass(frozen=True)
@@ -71,90 +48,6 @@ class Measurement:
     megabytes: float
     parameters: int
     multi_label: bool = False
-
-
-class CocoScorer:
-    """
-    Collect truth and detections of image after image, then score them as COCO does.
-
-    :param names: class names by index.
-    """
-
-    def __init__(self, names: Sequence[str]) -> None:
-        """Start with no image."""
-        self.names = tuple(names)
-        self._images = 0
-        self._truth: List[dict] = []
-        self._results: List[dict] = []
-
-    def add(
-        self, boxes: np.ndarray, classes: np.ndarray, clear: np.ndarray, detections: Detections,
-    ) -> None:
-        """
-        Take one image.
-
-        :param boxes: true boxes [n, 4] xyxy in the pixels of the detections.
-        :param classes: int[n].
-        :param clear: bool[n], False where finding the object is neither right nor wrong.
-        """
-        self._images += 1
-        image = self._images
-        for box, category, wanted in zip(boxes, classes, clear):
-            x1, y1, x2, y2 = (float(v) for v in box)
-            self._truth.append({
-                'id': len(self._truth) + 1, 'image_id': image, 'category_id': int(category),
-                'bbox': [x1, y1, x2 - x1, y2 - y1], 'area': (x2 - x1) * (y2 - y1),
-                # COCO's way to say that finding it is neither right nor wrong.
-                'iscrowd': int(not wanted)})
-        for box, score, category in zip(detections.boxes, detections.scores, detections.classes):
-            x1, y1, x2, y2 = (float(v) for v in box)
-            self._results.append({
-                'image_id': image, 'category_id': int(category), 'score': float(score),
-                'bbox': [x1, y1, x2 - x1, y2 - y1]})
-
-    def accuracy(self) -> Accuracy:
-        """
-        Score everything added so far.
-
-        :raises UserError: if pycocotools is missing or nothing was added.
-        """
-        if not self._images:
-            raise UserError('there is no image to evaluate on; give data with images')
-        precision = self._precision()
-        objects = sum(not t['iscrowd'] for t in self._truth)
-        return Accuracy(
-            map=_mean(precision[..., 0]), map50=_mean(precision[0, ..., 0]),
-            per_class={n: _mean(precision[:, :, k, 0]) for k, n in enumerate(self.names)},
-            per_size={s: _mean(precision[..., i + 1]) for i, s in enumerate(SIZES)},
-            images=self._images, objects=objects)
-
-    def _precision(self) -> np.ndarray:
-        """Return precision [IoU thresholds, recalls, classes, areas]; -1 where undefined."""
-        try:
-            from pycocotools.coco import COCO
-            from pycocotools.cocoeval import COCOeval
-        except ImportError as error:
-            raise UserError('measuring mAP needs pycocotools; run "'
-                            f'{install_command("pycocotools")}"') from error
-        with contextlib.redirect_stdout(io.StringIO()):
-            truth = COCO()
-            truth.dataset = {
-                'info': {}, 'images': [{'id': i + 1} for i in range(self._images)],
-                'annotations': self._truth,
-                'categories': [{'id': i, 'name': n} for i, n in enumerate(self.names)]}
-            truth.createIndex()
-            # loadRes cannot take an empty list.
-            found = truth.loadRes(self._results) if self._results else COCO()
-            evaluation = COCOeval(truth, found, 'bbox')
-            evaluation.evaluate()
-            evaluation.accumulate()
-        # The last entry of maxDets is the usual 100 per image.
-        return evaluation.eval['precision'][..., -1]
-
-
-def _mean(precision: np.ndarray) -> float:
-    valid = precision[precision > -1]
-    return float(valid.mean()) if valid.size else float('nan')
 
 
 def low_threshold_selection(names: Sequence[str], wanted: Sequence[str] = ()) -> Selection:

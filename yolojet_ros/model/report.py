@@ -8,8 +8,9 @@ import tempfile
 from typing import Dict, List, Sequence, TYPE_CHECKING
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.model.coco_scorer import SIZES
 from yolojet_ros.model.data import coco_set, scene_set, TEST_SEED
-from yolojet_ros.model.evaluation import Candidate, measure, Measurement, SIZES
+from yolojet_ros.model.evaluation import Candidate, measure, Measurement
 
 if TYPE_CHECKING:
     from yolojet_ros.model.checkpoint import TrainedModel

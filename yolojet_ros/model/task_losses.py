@@ -7,24 +7,13 @@ from typing import List, Tuple
 import torch
 from torch.nn import functional
 
+from yolojet_ros.model.coco_scorer import spreads
+
 # Anchor points an image whose masks are compared, the best first, and places inside each.
 _MASKS = 64
 _GRID = 16
 # Masks are learned a little beyond the box, because a predicted box may be that much larger.
 _REACH = 1.1
-# Of the 17 keypoints of COCO's people, in its order; for other keypoints one for all.
-_COCO_SPREADS = (.026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062, .107, .107,
-                 .087, .087, .089, .089)
-_SPREAD = 0.05
-
-
-def spreads(count: int) -> Tuple[float, ...]:
-    """
-    Return how far `count` keypoints may be off, as shares of the root of the object's area.
-
-    Standard deviations of object keypoint similarity: COCO's for 17 keypoints.
-    """
-    return _COCO_SPREADS if count == len(_COCO_SPREADS) else (_SPREAD,) * count
 
 
 def mask_loss(

@@ -26,8 +26,9 @@ from yolojet_ros.core.letterbox import Letterbox
 from yolojet_ros.model import checkpoint
 from yolojet_ros.model.bank import ImageBank, Recipe
 from yolojet_ros.model.checkpoint import TrainedModel
+from yolojet_ros.model.coco_scorer import Accuracy, CocoScorer
 from yolojet_ros.model.data import SEEDS_PER_RUN, VALIDATION_SEED
-from yolojet_ros.model.evaluation import Accuracy, CocoScorer, low_threshold_selection
+from yolojet_ros.model.evaluation import low_threshold_selection
 from yolojet_ros.model.losses import detection_loss, part_names
 from yolojet_ros.model.yolov8 import YOLOv8
 
