@@ -8,6 +8,7 @@ costs an index and one resampling on the GPU. Needs PyTorch.
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Callable, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
@@ -21,6 +22,7 @@ from yolojet_ros.core.image_input import PAD_VALUE
 from yolojet_ros.core.letterbox import Letterboxer
 from yolojet_ros.model.data import in_processes, LabelledImage, scene_still
 from yolojet_ros.model.losses import Targets
+from yolojet_ros.model.yolo_folder import YoloFolder
 from yolojet_ros.sim.frame import KEYPOINT_FLIP
 from yolojet_ros.sim.sprites import centred
 
@@ -69,6 +71,10 @@ def prepare(seed: int, size: Tuple[int, int], task: str = 'detect') -> Prepared:
     """Render the still of a seed and letterbox it to (width, height) as the runtime does."""
     source = _SOURCE_OF_SEED[seed % len(_SOURCE_OF_SEED)]
     return letterboxed(scene_still(seed, source, turned=task == 'obb'), size, task)
+
+
+def _prepare_file(folder: YoloFolder, size: Tuple[int, int], image: Path) -> Prepared:
+    return letterboxed(folder.labelled(image), size, folder.task)
 
 
 def letterboxed(labelled: LabelledImage, size: Tuple[int, int], task: str) -> Prepared:
@@ -128,6 +134,20 @@ class ImageBank:
         stills = in_processes(partial(prepare, size=size, task=task),
                               range(first_seed, first_seed + count), workers)
         return cls.fill(tqdm(stills, 'render', count, unit='image'), count, size, device)
+
+    @classmethod
+    def read(
+        cls, folder: YoloFolder, files: Sequence[Path], size: Tuple[int, int],
+        device: torch.device, workers: int = 0,
+    ) -> ImageBank:
+        """
+        Read images of a data set with their labels.
+
+        :raises UserError: as YoloFolder.labelled().
+        """
+        prepared = in_processes(partial(_prepare_file, folder, size), files, workers)
+        return cls.fill(tqdm(prepared, 'read', len(files), unit='image'), len(files), size,
+                        device, folder.keypoint_flip)
 
     @classmethod
     def fill(

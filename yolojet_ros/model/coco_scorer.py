@@ -154,11 +154,13 @@ class CocoScorer:
         with contextlib.redirect_stdout(io.StringIO()):
             truth = COCO()
             truth.dataset = {
-                'info': {}, 'images': self._images, 'annotations': self._truth,
+                'info': {}, 'images': self._images,
+                'annotations': [dict(entry) for entry in self._truth],
                 'categories': [{'id': i, 'name': n} for i, n in enumerate(self.names)]}
             truth.createIndex()
-            # loadRes cannot take an empty list.
-            found = truth.loadRes(self._results) if self._results else COCO()
+            # loadRes changes what it is given, and cannot take an empty list.
+            results = [dict(entry) for entry in self._results]
+            found = truth.loadRes(results) if results else COCO()
             evaluation = COCOeval(truth, found, _KINDS[self._task])
             if self._task == 'obb':
                 evaluation.computeIoU = lambda image, category: _rotated_overlaps(

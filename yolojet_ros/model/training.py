@@ -1,5 +1,5 @@
 """
-Train on the synthetic scene: EMA, cosine schedule, mixed precision, resumable.
+Train on the synthetic scene or a folder: EMA, cosine schedule, mixed precision, resumable.
 
 Every random choice is a function of the seed and the step alone, so a resumed run
 sees exactly the batches that an uninterrupted one would have seen. Needs PyTorch.
@@ -13,7 +13,7 @@ from functools import lru_cache
 import math
 from pathlib import Path
 import time
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -29,7 +29,9 @@ from yolojet_ros.model.checkpoint import TrainedModel
 from yolojet_ros.model.coco_scorer import Accuracy, CocoScorer
 from yolojet_ros.model.data import SEEDS_PER_RUN, VALIDATION_SEED
 from yolojet_ros.model.evaluation import low_threshold_selection
+from yolojet_ros.model.history import History
 from yolojet_ros.model.losses import detection_loss, part_names
+from yolojet_ros.model.yolo_folder import YoloFolder
 from yolojet_ros.model.yolov8 import YOLOv8
 
 # The last steps see undistorted images, as the runtime will.
@@ -48,7 +50,7 @@ class TrainingPlan:
     How long and how to train.
 
     steps: optimizer steps of the whole schedule
-    stills: rendered images to draw batches from
+    stills: images to draw batches from, rendered unless they come from a folder
     batch: images a step
     learning_rate: peak of AdamW's rate; raising it learns faster until it diverges
     weight_decay: AdamW's, on convolution kernels only
@@ -143,12 +145,17 @@ class Trainer:
 
     :param model: what to train; its weights are changed.
     :param device: 'cpu' or 'cuda'.
+    :param folder: what to train on instead of the scene.
     """
 
-    def __init__(self, model: TrainedModel, plan: TrainingPlan, device: str) -> None:
+    def __init__(
+        self, model: TrainedModel, plan: TrainingPlan, device: str,
+        folder: Optional[YoloFolder] = None,
+    ) -> None:
         """Prepare the optimizer, and take up the state of an unfinished run."""
         self.model = model
         self.plan = plan
+        self.folder = folder
         self.device = torch.device(device)
         cuda = self.device.type == 'cuda'
         # Old GPUs have no bfloat16; float16 needs its gradients scaled.
@@ -190,12 +197,14 @@ class Trainer:
         recipe['training'] = (
             f'{self.step} steps of {self.plan.batch}, AdamW {self.plan.learning_rate:g}, '
             f'cosine, EMA {self.plan.ema_decay:g}')
-        recipe['data'] = (
-            f'yolojet_ros.sim.scene, {self.plan.stills} stills, seed {self.plan.seed}')
+        source = 'yolojet_ros.sim.scene' if self.folder is None else self.folder.source.name
+        images = 'stills' if self.folder is None else 'images'
+        recipe['data'] = f'{source}, {self.plan.stills} {images}, seed {self.plan.seed}'
         state = {} if finished else {
             'network': self.network.state_dict(), 'optimizer': self.optimizer.state_dict(),
             'scaler': self._scaler.state_dict(), 'step': self.step, 'spent_s': self._spent_s,
-            'plan': asdict(self.plan)}
+            'plan': asdict(self.plan),
+            'data': '' if self.folder is None else str(self.folder.source)}
         return TrainedModel(
             self.average.network, self.model.names, self.model.input_size, recipe, state)
 
@@ -203,17 +212,19 @@ class Trainer:
         """
         Train to the end of the plan, saving to `output` on the way and at the end.
 
-        :returns: accuracy of the averaged weights on the validation stills.
+        Beside it are kept a table and a plot of all measurements, and the best weights
+        (history.History).
+
+        :returns: accuracy of the averaged weights on the validation images.
         """
         plan = self.plan
-        size, task = self.model.input_size, self.network.task.name
-        train = ImageBank.render(
-            plan.stills, 1 + plan.seed * SEEDS_PER_RUN, size, self.device, plan.workers, task)
-        held_out = ImageBank.render(
-            plan.validation_stills, VALIDATION_SEED, size, self.device, plan.workers, task)
+        history = History(output, part_names(self.network.task.name))
+        history.resume(self.step)
+        train, held_out = self._banks()
         begin = saved = time.monotonic()
         spent_before = self._spent_s
         accuracy: Optional[Accuracy] = None
+        parts = torch.full((len(history.parts),), math.nan)
         progress = tqdm(total=plan.steps, initial=self.step, desc='train', unit='step')
         while self._progress() < 1:
             parts = self._train_step(train)
@@ -222,15 +233,37 @@ class Trainer:
             self._spent_s = spent_before + now - begin
             progress.update()
             if self.step % 50 == 0 or self.step == plan.steps:
-                _show(progress, part_names(task), parts.tolist(), accuracy)
-            if plan.validate_every and self.step % plan.validate_every == 0:
-                accuracy = validate(self.average.network, held_out, self.model)
+                _show(progress, history.parts, parts.tolist(), accuracy)
+            if (plan.validate_every and self.step % plan.validate_every == 0
+                    and self._progress() < 1):
+                accuracy = self._measure(held_out, history, parts)
             if now - saved > plan.save_every_s:
                 saved = now
                 checkpoint.save(self.snapshot(), output)
         progress.close()
         checkpoint.save(self.snapshot(finished=True), output)
-        return validate(self.average.network, held_out, self.model)
+        return self._measure(held_out, history, parts)
+
+    def _banks(self) -> Tuple[ImageBank, ImageBank]:
+        """Return the images to train and to measure on."""
+        plan, size, task = self.plan, self.model.input_size, self.network.task.name
+        if self.folder is None:
+            first = ((plan.stills, 1 + plan.seed * SEEDS_PER_RUN),
+                     (plan.validation_stills, VALIDATION_SEED))
+            return tuple(ImageBank.render(*range_, size, self.device, plan.workers, task)
+                         for range_ in first)
+        return tuple(ImageBank.read(self.folder, files, size, self.device, plan.workers)
+                     for files in (self.folder.train, self.folder.val))
+
+    def _measure(self, held_out: ImageBank, history: History, parts: torch.Tensor) -> Accuracy:
+        """Measure the averaged weights, write that down, and keep them if they are the best."""
+        accuracy = validate(self.average.network, held_out, self.model)
+        rate = self.optimizer.param_groups[0]['lr']
+        if history.add(self.step, self._spent_s / 60, rate, parts.tolist(), accuracy.map50,
+                       accuracy.map):
+            checkpoint.save(self.snapshot(finished=True), history.best_file)
+        history.plot()
+        return accuracy
 
     def _progress(self) -> float:
         """Return the share of the schedule that is done, 0..1."""

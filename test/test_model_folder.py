@@ -1,0 +1,352 @@
+"""Training on a user's own data: real folders on disk, real commands, bad labels by line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+torch = pytest.importorskip('torch')
+pytest.importorskip('pycocotools')
+torch.set_num_threads(1)  # small networks: more threads only wait for each other
+
+from yolojet_ros.cli.main import main  # noqa: E402
+from yolojet_ros.core.errors import UserError  # noqa: E402
+from yolojet_ros.model import checkpoint  # noqa: E402
+from yolojet_ros.model.data import scene_still  # noqa: E402
+from yolojet_ros.model.export import export  # noqa: E402
+from yolojet_ros.model.start_weights import read_weights, settle, take_over  # noqa: E402
+from yolojet_ros.model.yolo_folder import label_file, YoloFolder  # noqa: E402
+from yolojet_ros.model.yolov8 import Detector, Task, YOLOv8  # noqa: E402
+from yolojet_ros.sim.frame import CLASS_NAMES, KEYPOINT_FLIP  # noqa: E402
+
+_SIZE = (160, 96)
+_SEED = 38
+TASKS = ('detect', 'segment', 'pose', 'obb')
+
+
+def _row(task, still, index):
+    """Write one object of a still as a label, None where it cannot be written."""
+    width, height = _SIZE
+    x1, y1, x2, y2 = still.boxes[index]
+    box = [(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height]
+    if task == 'detect':
+        return box
+    if task == 'pose':
+        points = still.keypoints[index].copy()
+        points[:, :2] /= _SIZE
+        points[points[:, 2] == 0] = 0
+        return box + points.ravel().tolist()
+    if task == 'segment':
+        # Finer, since a contour goes through the middles of pixels.
+        mask = np.kron(still.instances == index + 1, np.ones((8, 8))).astype(np.uint8)
+        contours = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[-2]
+        best = max(contours, key=len)
+        if len(best) < 8 * 8:
+            return None
+        return ((best.reshape(-1, 2) + 0.5) / 8 / _SIZE).ravel().tolist()
+    cx, cy, w, h, angle = still.rotated[index].tolist()
+    along = np.array([math.cos(angle), math.sin(angle)]) * w / 2
+    across = np.array([-math.sin(angle), math.cos(angle)]) * h / 2
+    corners = np.array([cx, cy]) + [-along - across, along - across, along + across,
+                                    across - along]
+    corners /= _SIZE
+    return corners.ravel().tolist() if 0 <= corners.min() and corners.max() <= 1 else None
+
+
+def _folder(root, task, count=3):
+    """Write a data set of scene stills; the last image is for validation."""
+    for index in range(count + 1):
+        part = 'val' if index == count else 'train'
+        still = scene_still(_SEED + index, _SIZE, turned=task == 'obb')
+        image = root / 'images' / part / f'{index}.png'
+        labels = root / 'labels' / part / f'{index}.txt'
+        image.parent.mkdir(parents=True, exist_ok=True)
+        labels.parent.mkdir(parents=True, exist_ok=True)
+        image.write_bytes(cv2.imencode('.png', still.image)[1].tobytes())
+        rows = [(c, _row(task, still, i)) for i, c in enumerate(still.classes)]
+        labels.write_text(''.join(
+            ' '.join(map(str, [label, *(f'{v:.6f}' for v in row)])) + '\n'
+            for label, row in rows if row is not None))
+    content = {'path': '.', 'train': 'images/train', 'val': 'images/val',
+               'names': dict(enumerate(CLASS_NAMES)), 'nc': len(CLASS_NAMES)}
+    if task == 'pose':
+        content.update(kpt_shape=[4, 3], flip_idx=list(KEYPOINT_FLIP))
+    (root / 'data.yaml').write_text(yaml.safe_dump(content))
+    return root / 'data.yaml'
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_labels_mean_what_was_written(task, tmp_path):
+    folder = YoloFolder.read(_folder(tmp_path, task), task)
+    assert len(folder.train) == 3 and len(folder.val) == 1 and folder.names == CLASS_NAMES
+    still = scene_still(_SEED, _SIZE, turned=task == 'obb')
+    kept = [i for i in range(len(still.boxes)) if _row(task, still, i) is not None]
+    found = folder.labelled(folder.train[0])
+    assert len(kept) > 2 and np.array_equal(found.image, still.image)
+    assert found.classes.tolist() == still.classes[kept].tolist()
+    if task in ('detect', 'pose'):
+        np.testing.assert_allclose(found.boxes, still.boxes[kept], atol=1e-2)
+    if task == 'pose':
+        shown = still.keypoints[kept][..., 2] > 0
+        np.testing.assert_allclose(
+            found.keypoints[shown], still.keypoints[kept][shown], atol=1e-2)
+        assert (found.keypoints[~shown][:, 2] == 0).all()
+        assert folder.keypoint_flip == KEYPOINT_FLIP
+    if task == 'obb':
+        np.testing.assert_allclose(found.rotated[:, :4], still.rotated[kept][:, :4], atol=1e-2)
+        turn = found.rotated[:, 4] - still.rotated[kept][:, 4]
+        np.testing.assert_allclose(np.cos(turn), 1, atol=1e-3)
+    if task == 'segment':
+        for place, index in enumerate(kept):
+            mine, true = found.instances == place + 1, still.instances == index + 1
+            assert (mine & true).sum() > 0.85 * (mine | true).sum()
+
+
+def test_boxes_are_taken_around_polygons_and_corners(tmp_path):
+    data = _folder(tmp_path, 'segment')
+    folder = YoloFolder.read(data, 'detect')
+    polygons = YoloFolder.read(data, 'segment')
+    image = folder.train[0]
+    assert np.array_equal(folder.labelled(image).boxes, polygons.labelled(image).boxes)
+
+
+def _train(data, output, *words):
+    return main(['model', 'train', str(output), '--data', str(data), '--size', '96x64',
+                 '--device', 'cpu', '--workers', '0', '--batch', '2', *words])
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_a_training_leaves_weights_table_and_plot(task, tmp_path, capsys):
+    data = _folder(tmp_path / 'set', task)
+    output = tmp_path / 'mine.pt'
+    assert _train(data, output, '--task', task, '--epochs', '2', '--validate-every', '2') == 0
+    assert 'tensors from' in capsys.readouterr().out
+    for path in (output, tmp_path / 'mine_best.pt'):
+        model = checkpoint.load(path)
+        assert model.network.task.name == task and model.names == CLASS_NAMES
+    rows = list(csv.DictReader((tmp_path / 'mine_results.csv').open()))
+    assert [int(row['step']) for row in rows] == [2, 4]
+    assert all(math.isfinite(float(row['box_loss'])) for row in rows)
+    assert {'segment': 'mask_loss', 'pose': 'kpt_loss'}.get(task, 'dfl_loss') in rows[0]
+    plot = tmp_path / 'mine_results.png'
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        assert not plot.exists()
+    else:
+        assert cv2.imread(str(plot)).shape[1] > 500
+
+
+def test_an_interrupted_training_goes_on_where_it_was(tmp_path, monkeypatch):
+    from yolojet_ros.model import training
+
+    data = _folder(tmp_path / 'set', 'segment')
+    words = ('--task', 'segment', '--steps', '4', '--validate-every', '1', '--seed', '3')
+    assert _train(data, tmp_path / 'whole.pt', *words) == 0
+    with monkeypatch.context() as patch:
+        step = training.Trainer._train_step
+
+        def stopping(trainer, bank):
+            if trainer.step == 2:
+                checkpoint.save(trainer.snapshot(), tmp_path / 'part.pt')
+                raise KeyboardInterrupt
+            return step(trainer, bank)
+        patch.setattr(training.Trainer, '_train_step', stopping)
+        assert _train(data, tmp_path / 'part.pt', *words) != 0
+    assert main(['model', 'train', str(tmp_path / 'part.pt'), '--resume', '--device', 'cpu',
+                 '--workers', '0']) == 0
+    tables = [[row['step'] for row in csv.DictReader((tmp_path / f'{name}_results.csv').open())]
+              for name in ('whole', 'part')]
+    assert tables[0] == tables[1] == ['1', '2', '3', '4']
+    whole, part = (checkpoint.load(tmp_path / f'{name}.pt').network.state_dict()
+                   for name in ('whole', 'part'))
+    assert all(torch.equal(whole[name], part[name]) for name in whole)
+
+
+@pytest.mark.parametrize('task, line, text', [
+    ('detect', '0 0.5 0.5 0.1', '3 numbers behind the class; for the task detect'),
+    ('detect', '9 0.5 0.5 0.1 0.1', 'class 9, but data.yaml names 7: 0 to 6'),
+    ('detect', '0.5 0.5 0.5 0.1 0.1', 'class 0.5, but'),
+    ('detect', '0 320 200 50 50', 'coordinate 320 is outside 0..1'),
+    ('detect', '0 0.5 0.5 -0.1 0.1', 'coordinate -0.1 is outside 0..1'),
+    ('detect', '0 0.5 0.5 0 0.1', 'a box of 0 x 0.1 is empty'),
+    ('detect', '0 0.5 nan 0.1 0.1', 'not finite'),
+    ('detect', 'crate 0.5 0.5 0.1 0.1', 'are not only numbers'),
+    ('segment', '0 0.5 0.5 0.1 0.1', 'a polygon of 3 or more points'),
+    ('segment', '0 0.1 0.1 0.2 0.1 0.3 0.1', 'the points lie on one line'),
+    ('obb', '0 0.5 0.5 0.1 0.1 0.3', '4 corners'),
+    ('pose', '0 0.5 0.5 0.1 0.1', 'there must be 16: cx cy w h, then the keypoints'),
+    ('pose', '0 .5 .5 .1 .1' + ' .5 .5 7' * 4, '0 (not labelled), 1 (hidden) or 2'),
+    ('pose', '0 .5 .5 .1 .1' + ' 1.5 .5 2' * 4, 'coordinate 1.5 is outside')])
+def test_a_bad_label_is_named_by_file_and_line_before_training(
+        task, line, text, tmp_path, capsys):
+    data = _folder(tmp_path / 'set', task)
+    labels = tmp_path / 'set' / 'labels' / 'train' / '1.txt'
+    good = labels.read_text()
+    labels.write_text(good + '\n' + line + '\n')
+    assert _train(data, tmp_path / 'mine.pt', '--task', task) == 2
+    message = capsys.readouterr().err
+    assert f'1.txt:{good.count(chr(10)) + 2}: ' in message and text in message
+    assert message.count('\n') == 1 and not list(tmp_path.glob('mine*'))
+
+
+@pytest.mark.parametrize('change, text', [
+    ({'train': 'nowhere'}, '"train" names'), ({'val': None}, 'has no "val:"'),
+    ({'names': []}, 'has no "names:"'), ({'nc': 3}, '"nc" is 3, but there are 7'),
+    ({'names': {1: 'a', 2: 'b'}}, 'does not number its classes from 0'),
+    ({'val': 'labels/val'}, '"val" has no image'), ({'kpt_shape': [4, 9]}, 'kpt_shape: [K, D]'),
+    ({'flip_idx': [0, 0, 1, 2]}, '"flip_idx" must hold every number')])
+def test_a_bad_data_yaml_is_refused_in_one_sentence(change, text, tmp_path):
+    data = _folder(tmp_path, 'pose')
+    data.write_text(yaml.safe_dump({**yaml.safe_load(data.read_text()), **change}))
+    with pytest.raises(UserError) as error:
+        YoloFolder.read(data, 'pose')
+    assert text in str(error.value) and '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('text', ['', 'a: [', '- 1\n', '&a [*a]\n'])
+def test_what_is_no_data_yaml_is_refused(text, tmp_path):
+    (tmp_path / 'd.yaml').write_text(text)
+    with pytest.raises(UserError):
+        YoloFolder.read(tmp_path / 'd.yaml', 'detect')
+
+
+def test_an_image_without_labels_shows_nothing(tmp_path):
+    data = _folder(tmp_path, 'segment')
+    folder = YoloFolder.read(data, 'segment')
+    label_file(folder.train[1]).unlink()
+    found = folder.labelled(folder.train[1])
+    assert len(found.boxes) == 0 and not found.instances.any()
+
+
+def test_smaller_objects_lie_on_larger_ones(tmp_path):
+    folder = YoloFolder.read(_folder(tmp_path, 'segment'), 'segment')
+    labels = tmp_path / 'x.txt'
+    labels.write_text('1 .25 .25 .5 .25 .5 .5 .25 .5\n0 .1 .1 .9 .1 .9 .9 .1 .9\n')
+    found = folder.label(np.zeros((100, 200, 3), np.uint8), labels)
+    assert found.instances[30, 60] == 1 and found.instances[70, 150] == 2
+    assert (found.instances == 1).sum() == pytest.approx(50 * 25, rel=0.05)
+    np.testing.assert_allclose(found.boxes[0], [50, 25, 100, 50])
+
+
+def _random(task='segment', classes=7):
+    torch.manual_seed(1)
+    network = YOLOv8('n', classes, Task(task)).train()
+    with torch.no_grad():
+        network(torch.rand(4, 3, 64, 96))
+        for name, parameter in network.named_parameters():
+            if name.endswith(('norm.weight', 'norm.bias')):
+                parameter.uniform_(0.5, 1.5)
+    return network.eval()
+
+
+def test_an_export_gives_its_weights_back(tmp_path):
+    network = _random()
+    export(checkpoint.TrainedModel(network, CLASS_NAMES, (96, 64)), tmp_path / 'm.onnx')
+    other = YOLOv8('n', 7, Task('segment'))
+    weights = read_weights(tmp_path / 'm.onnx')
+    taken = take_over(other, weights, tmp_path / 'm.onnx')
+    # All but the fixed bins of the distances.
+    assert taken == sum(not n.endswith('tracked') for n in other.state_dict()) - 1
+    images = torch.rand(4, 3, 64, 96)
+
+    def seen(model):
+        with torch.no_grad():
+            return Detector(model)(images)
+
+    for a, b in zip(seen(other.eval()), seen(network)):
+        assert torch.allclose(a, b, atol=2e-2)
+    # With the statistics of images it computes the same, also while it is trained.
+    settle(other, images)
+    for a, b in zip(seen(other.train()), seen(network)):
+        assert torch.allclose(a, b, atol=5e-2)
+
+
+def _published_names(network):
+    """Name the tensors the way state_dicts in the field do."""
+    from yolojet_ros.model import start_weights as own
+
+    numbers = {name: index for index, name in own._NUMBERED.items()}
+    result = {}
+    for name, value in network.state_dict().items():
+        parts = name.split('.')
+        if name == 'bins':
+            key = 'model.22.dfl.conv.weight'
+        elif parts[0] == 'heads':
+            branch = {'box': 'cv2', 'classes': 'cv3', 'extra': 'cv4'}[parts[2]]
+            key = '.'.join(['model.22', branch, parts[1], *parts[3:]])
+        elif parts[0] == 'prototypes':
+            part = {v: k for k, v in own._PROTOTYPES.items()}[parts[1]]
+            key = '.'.join(['model.22.proto', part, *parts[2:]])
+        else:
+            head = 2 if '.'.join(parts[:2]) in numbers else 1
+            rest = '.'.join(parts[head:])
+            rest = rest.replace('enter.', 'cv1.').replace('merge.', 'cv2.')
+            rest = rest.replace('blocks.', 'm.').replace('first.', 'cv1.')
+            key = f'model.{numbers[".".join(parts[:head])]}.' + rest.replace('second.', 'cv2.')
+        result[key.replace('norm.', 'bn.')] = value
+    return result
+
+
+def _safetensors(tensors):
+    header, data = {}, b''
+    for name, value in tensors.items():
+        kind = {torch.float32: 'F32', torch.int64: 'I64'}[value.dtype]
+        raw = value.contiguous().numpy().tobytes()
+        header[name] = {'dtype': kind, 'shape': list(value.shape),
+                        'data_offsets': [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, 'little') + text + data
+
+
+@pytest.mark.parametrize('form', ['own.pt', 'published.pt', 'nested.pt', 'published.safetensors'])
+def test_state_dicts_of_the_same_shape_are_taken(form, tmp_path):
+    network = _random()
+    tensors = network.state_dict() if form == 'own.pt' else _published_names(network)
+    path = tmp_path / form
+    if form.endswith('.safetensors'):
+        path.write_bytes(_safetensors(tensors))
+    else:
+        torch.save({'state_dict': tensors} if form == 'nested.pt' else tensors, path)
+    other = YOLOv8('n', 7, Task('segment'))
+    take_over(other, read_weights(path), path)
+    assert all(torch.equal(a, b) for a, b in zip(
+        other.state_dict().values(), network.state_dict().values()))
+
+
+def test_other_classes_and_tasks_begin_with_what_fits(tmp_path):
+    torch.save(_random('detect').state_dict(), tmp_path / 'w.pt')
+    other = YOLOv8('n', 3, Task('pose', (4, 3)))
+    before = other.heads[0].classes[-1].weight.clone()
+    taken = take_over(other, read_weights(tmp_path / 'w.pt'), tmp_path / 'w.pt')
+    assert taken > 250 and torch.equal(other.heads[0].classes[-1].weight, before)
+    with pytest.raises(UserError, match='fits .* tensors of a YOLOv8s'):
+        take_over(YOLOv8('s', 7), read_weights(tmp_path / 'w.pt'), tmp_path / 'w.pt')
+
+
+@pytest.mark.parametrize('name, data, text', [
+    ('w.safetensors', b'', 'no complete .safetensors'),
+    ('w.safetensors', (1 << 60).to_bytes(8, 'little') + b'{}', 'no complete .safetensors'),
+    ('w.safetensors', b'\x02' + bytes(7) + b'[]', 'no complete .safetensors'),
+    ('w.pt', b'abc', 'is not a weight file'), ('w.onnx', b'abc', 'not a complete ONNX model')])
+def test_damaged_weights_are_refused(name, data, text, tmp_path):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match=text):
+        read_weights(tmp_path / name)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (print, ('run',))
+
+    torch.save({'weights': Evil()}, tmp_path / 'w.pt')
+    with pytest.raises(UserError, match='no weights-only file'):
+        read_weights(tmp_path / 'w.pt')
