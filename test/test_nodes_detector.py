@@ -188,7 +188,10 @@ def test_descriptors_tell_type_range_and_meaning(peer):
     assert threshold.floating_point_range[0].to_value == 1.0
     assert tracker.integer_range[0].from_value == 1
     assert 'polygon' in roi.description and roi.dynamic_typing
-    assert roi.type == ParameterType.PARAMETER_DOUBLE_ARRAY
+    # Setting it changes nothing, though rclpy takes an empty list for one of another type.
+    for value in ([], [0.1, 0.1, 0.9, 0.1, 0.9, 0.9], []):
+        assert peer.describe('roi')[0].type == ParameterType.PARAMETER_DOUBLE_ARRAY
+        assert not peer.set_parameters(roi=value)
     assert model.read_only and 'clean up' in model.description
 
 

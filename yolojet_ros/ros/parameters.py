@@ -47,7 +47,10 @@ class CheckedParameters:
         """Set all or none of the parameters; never raises."""
         try:
             wanted = [_conform(self, parameter) for parameter in parameter_list]
-            return super().set_parameters_atomically(wanted)
+            result = super().set_parameters_atomically(wanted)
+            for parameter in parameter_list if result.successful else ():
+                _describe_polygon(self, parameter.name)
+            return result
         except UserError as error:
             return SetParametersResult(successful=False, reason=str(error))
         except Exception as error:  # a node must not die of what it is asked for
@@ -205,8 +208,13 @@ def declare_dataclass(node: Node, params: Type, prefix: str = '') -> None:
     for item in fields(params):
         declare(node, prefix + item.name, item.default, item.metadata['description'],
                 item.metadata['minimum'], item.metadata['maximum'])
-        if _LISTS.get(item.name) is _polygon:  # for an empty list rclpy makes one up
-            node.describe_parameter(prefix + item.name).type = Parameter.Type.DOUBLE_ARRAY.value
+        _describe_polygon(node, prefix + item.name)
+
+
+def _describe_polygon(node: Node, name: str) -> None:
+    """Let a polygon say its type: rclpy takes that of its value, and makes one up for none."""
+    if _LISTS.get(name) is _polygon:
+        node.describe_parameter(name).type = Parameter.Type.DOUBLE_ARRAY.value
 
 
 def read_dataclass(
