@@ -143,6 +143,19 @@ def test_a_training_leaves_weights_table_and_plot(task, tmp_path, capsys):
         assert cv2.imread(str(plot)).shape[1] > 500
 
 
+@pytest.mark.parametrize('task', ['segment', 'pose'])
+def test_a_data_set_is_measured_by_its_task(task, tmp_path, capsys):
+    data = _folder(tmp_path / 'set', task)
+    model = checkpoint.TrainedModel(
+        YOLOv8('n', 7, Task(task, (4, 3) if task == 'pose' else (0, 0))).eval(), CLASS_NAMES,
+        (96, 64))
+    export(model, tmp_path / 'm.onnx')
+    assert main(['model', 'evaluate', str(tmp_path / 'm.onnx'), '--data', str(data)]) == 0
+    said = capsys.readouterr().out
+    assert {'segment': 'mAP of masks', 'pose': 'mAP of keypoints'}[task] in said
+    assert '1 images' in said
+
+
 def test_an_interrupted_training_goes_on_where_it_was(tmp_path, monkeypatch):
     from yolojet_ros.model import training
 

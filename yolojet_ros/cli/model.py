@@ -212,10 +212,14 @@ def _folder_model(args: argparse.Namespace, folder):
     size = image_size(args.size or '640x640')
     variant = args.variant or 'n'
     network = YOLOv8(variant, len(folder.names), Task(folder.task, folder.keypoints))
-    source = args.weights or (demo_model() if variant == 'n' else None)
+    source = args.weights
+    if not source and variant == 'n':
+        source = demo_model()
+        if folder.task == 'segment':
+            source = source.with_name('yolojet_demo_segment.onnx')
     if source:
         taken = start_weights.take_over(network, start_weights.read_weights(source), source)
-        print(f'{taken} of {len(network.state_dict())} tensors from {source}')
+        print(f'{taken} tensors from {source}; what is not in it starts at random')
         if source.suffix == '.onnx':
             some = ImageBank.read(folder, folder.train[:16], size, 'cpu').images
             start_weights.settle(network, some.float() / 255)
@@ -429,7 +433,7 @@ def _add_evaluate(commands) -> None:
     parser.add_argument('--limit', type=float, default=1.0,
                         help='points of mAP50-95 (x100) that may be lost (default 1.0)')
     parser.add_argument('--data', nargs='+', default=['scene'], metavar='DATA',
-                        help='scene (default), or COCO_JSON IMAGE_FOLDER')
+                        help='scene (default), DATA.yaml, or COCO_JSON IMAGE_FOLDER')
     parser.add_argument('--images', type=whole(1), default=500,
                         help='stills of the scene (default 500)')
     parser.add_argument('--classes', nargs='+', default=[], metavar='NAME',

@@ -21,7 +21,7 @@ from yolojet_ros.core.installing import install_command
 SIZES = ('small', 'medium', 'large')
 _BOUNDS = ((0, 1e10), (0, 32 ** 2), (32 ** 2, 96 ** 2), (96 ** 2, 1e10))
 # COCO scores as many of an image; more would only cost time.
-_MOST_DETECTIONS = 100
+MOST_DETECTIONS = 100
 _KINDS = {'detect': 'bbox', 'segment': 'segm', 'pose': 'keypoints', 'obb': 'bbox'}
 # Of the 17 keypoints of COCO's people, in its order; for other keypoints one for all.
 _COCO_SPREADS = (.026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062, .107, .107,
@@ -100,7 +100,7 @@ class CocoScorer:
                 # COCO's way to say that finding it is neither right nor wrong.
                 'iscrowd': int(not wanted), **shape})
         # They come best first.
-        found = zip(detections.boxes[:_MOST_DETECTIONS], detections.scores, detections.classes,
+        found = zip(detections.boxes[:MOST_DETECTIONS], detections.scores, detections.classes,
                     self._found_shapes(detections))
         for box, score, category, shape in found:
             shape = shape or {'bbox': _extent(box)['bbox']}
@@ -170,7 +170,7 @@ class CocoScorer:
                 evaluation.params.kpt_oks_sigmas = np.array(spreads(count))
             evaluation.params.areaRng = [list(bounds) for bounds in _BOUNDS]
             evaluation.params.areaRngLbl = ['all', *SIZES]
-            evaluation.params.maxDets = [_MOST_DETECTIONS]
+            evaluation.params.maxDets = [MOST_DETECTIONS]
             evaluation.evaluate()
             evaluation.accumulate()
         return evaluation.eval['precision'][..., -1]
@@ -203,7 +203,7 @@ def _rotated_overlaps(truth: List[Dict], found: List[Dict]) -> Any:
     if not truth or not found:
         return []
     order = np.argsort([-entry['score'] for entry in found], kind='mergesort')
-    boxes = np.float32([found[index]['rotated'] for index in order[:_MOST_DETECTIONS]])
+    boxes = np.float32([found[index]['rotated'] for index in order[:MOST_DETECTIONS]])
     others = np.float32([entry['rotated'] for entry in truth])
     a = np.repeat(boxes, len(others), 0)
     b = np.tile(others, (len(boxes), 1))

@@ -85,8 +85,13 @@ class LabelledSet:
         def relabelled(image: LabelledImage) -> LabelledImage:
             classes = index[image.classes]
             keep = classes >= 0
+            rows = {name: getattr(image, name)[keep] for name in ('rotated', 'keypoints')
+                    if getattr(image, name) is not None}
+            if image.instances is not None:
+                number = np.where(keep, np.cumsum(keep), 0)
+                rows['instances'] = np.append(0, number).astype(np.uint8)[image.instances]
             return replace(image, boxes=image.boxes[keep], classes=classes[keep],
-                           clear=image.clear[keep])
+                           clear=image.clear[keep], **rows)
 
         return replace(self, names=tuple(wanted), images=map(relabelled, self.images))
 

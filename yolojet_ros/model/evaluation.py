@@ -8,15 +8,14 @@ models are made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 import time
-from typing import List, Sequence
+from typing import List, Optional, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
-from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.filters import FilterParams, Selection
 from yolojet_ros.core.decode import detect, one_label_each
@@ -24,7 +23,7 @@ from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.letterbox import Letterboxer
 from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
 from yolojet_ros.model import onnx_file
-from yolojet_ros.model.coco_scorer import Accuracy, CocoScorer
+from yolojet_ros.model.coco_scorer import Accuracy, CocoScorer, MOST_DETECTIONS
 from yolojet_ros.model.data import LabelledImage, LabelledSet, some_names
 
 _LEAST_SCORE = 0.001
@@ -39,6 +38,8 @@ class Measurement:
 
     median_ms, p90_ms: of the network
     multi_label: whether an anchor point counted with every class
+    task: what `accuracy` is of: boxes (detect), masks, keypoints or rotated boxes
+    boxes: of the upright boxes, for the other tasks but obb; else None
     """
 
     path: Path
@@ -48,6 +49,8 @@ class Measurement:
     megabytes: float
     parameters: int
     multi_label: bool = False
+    task: str = 'detect'
+    boxes: Optional[Accuracy] = None
 
 
 def low_threshold_selection(names: Sequence[str], wanted: Sequence[str] = ()) -> Selection:
@@ -83,13 +86,20 @@ class Candidate:
             raise UserError(
                 f'{self.path} ends in NMS, so each of its boxes has one class already; use '
                 '--labels single')
+        if card.task == 'classify' or (multi_label and card.task != 'detect'):
+            raise UserError(
+                f'{self.path} is a {card.task} model; '
+                + ('it finds no objects to score; give a detector' if card.task == 'classify'
+                   else 'only boxes can be scored with every class; use --labels single'))
+        self.task = card.task
         self._card = card
         self._multi_label = multi_label
         self._letterboxer = Letterboxer(card.input_size, card.input)
         self._selection = low_threshold_selection(card.names, names)
         self._index = np.array(
             [names.index(name) if name in names else -1 for name in card.names])
-        self._scorer = CocoScorer(names)
+        self._scorer = CocoScorer(names, card.task)
+        self._box_scorer = CocoScorer(names) if card.task in ('segment', 'pose') else None
         self._network_ms: List[float] = []
 
     def see(self, labelled: LabelledImage) -> None:
@@ -101,10 +111,28 @@ class Candidate:
         self._network_ms.append(1e3 * (time.perf_counter() - start))
         if self._multi_label:
             outputs = one_label_each(outputs, self._card.head, _LEAST_SCORE, _MAX_LABELS)
-        found = detect(outputs, self._card.head, letterbox, self._selection)
-        self._scorer.add(
-            labelled.boxes, labelled.classes, labelled.clear,
-            Detections(found.boxes, found.scores, self._index[found.classes]))
+        found = detect(outputs, self._card.head, letterbox, self._selection)[:MOST_DETECTIONS]
+        found = replace(found, classes=self._index[found.classes])
+        truth = labelled.boxes, labelled.classes, labelled.clear, found
+        self._scorer.add(*truth, self._shapes(labelled))
+        if self._box_scorer:
+            self._box_scorer.add(*truth)
+
+    def _shapes(self, labelled: LabelledImage) -> Optional[np.ndarray]:
+        """Return the truth of the task, which not all data has."""
+        if self.task == 'detect':
+            return None
+        shapes = {'segment': labelled.instances, 'pose': labelled.keypoints,
+                  'obb': labelled.rotated}[self.task]
+        if shapes is None:
+            raise UserError(
+                f'{self.path} is a {self.task} model, and the data has no truth for it; use '
+                'the scene or a data.yaml with such labels')
+        if self.task == 'pose' and shapes.shape[1] != self._card.head.keypoints[0]:
+            raise UserError(
+                f'{self.path} finds {self._card.head.keypoints[0]} keypoints, and the data has '
+                f'{shapes.shape[1]}; give data with the same')
+        return shapes
 
     def result(self) -> Measurement:
         """Score everything seen."""
@@ -112,7 +140,8 @@ class Candidate:
         median, p90 = np.percentile(self._network_ms, (50, 90))
         return Measurement(
             self.path, accuracy, float(median), float(p90), self.path.stat().st_size / 1e6,
-            onnx_file.weight_count(onnx_file.load(self.path)), self._multi_label)
+            onnx_file.weight_count(onnx_file.load(self.path)), self._multi_label,
+            self.task, self._box_scorer.accuracy() if self._box_scorer else None)
 
 
 def measure(candidates: Sequence[Candidate], data: LabelledSet) -> List[Measurement]:

@@ -8,9 +8,11 @@ import tempfile
 from typing import Dict, List, Sequence, TYPE_CHECKING
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.model import onnx_file
 from yolojet_ros.model.coco_scorer import SIZES
 from yolojet_ros.model.data import coco_set, scene_set, TEST_SEED
 from yolojet_ros.model.evaluation import Candidate, measure, Measurement
+from yolojet_ros.model.yolo_folder import YoloFolder
 
 if TYPE_CHECKING:
     from yolojet_ros.model.checkpoint import TrainedModel
@@ -23,23 +25,40 @@ def measure_all(
     """
     Measure several models on the same data; classes are matched by name.
 
-    :param data: ('scene',) for held-out stills, or (COCO JSON, image folder).
+    Each is measured by what its task finds: boxes, masks, keypoints or rotated boxes.
+
+    :param data: ('scene',) for held-out stills, (DATA.yaml,) for the images under "val" of a
+        data set in the YOLO folder format, or (COCO JSON, image folder), which has boxes only.
     :param count: how many stills of the scene.
     :param classes: names of those to measure; none for all that are labelled.
     :param multi_label: let an anchor point count with every class, not its best one.
     :raises UserError: if a model does not know one of the classes.
     """
+    task = _task(paths)
     if list(data) == ['scene']:
-        labelled = scene_set(count, TEST_SEED)
+        labelled = scene_set(count, TEST_SEED, turned=task == 'obb')
+    elif len(data) == 1 and Path(data[0]).suffix in ('.yaml', '.yml'):
+        labelled = YoloFolder.read(Path(data[0]), task).held_out()
     elif len(data) == 2:
         labelled = coco_set(Path(data[0]), Path(data[1]))
     else:
         raise UserError(
-            f'--data has {len(data)} values; give "scene", or a COCO file and an image folder')
+            f'--data has {len(data)} values; give "scene", a data.yaml, or a COCO file and an '
+            'image folder')
     if classes:
         labelled = labelled.only(tuple(dict.fromkeys(classes)))
     return measure(
         [Candidate(path, labelled.names, threads, multi_label) for path in paths], labelled)
+
+
+def _task(paths: Sequence[Path]) -> str:
+    """Return the task that models share; among several, the one with most truth."""
+    tasks = {onnx_file.card(onnx_file.load(path), path.name).task: path for path in paths}
+    if len(set(tasks) - {'detect'}) > 1 or {'obb', 'detect'} <= set(tasks):
+        raise UserError(
+            'models of the tasks ' + ' and '.join(sorted(tasks)) + ' are measured on different '
+            'truth; measure them one by one')
+    return next(iter(set(tasks) - {'detect'}), 'detect')
 
 
 def table(measured: Sequence[Measurement]) -> str:
@@ -55,7 +74,20 @@ def table(measured: Sequence[Measurement]) -> str:
                if measured[0].multi_label else
                "single-label: an anchor point counts with its best class, as in the node")
     return (f'{_align(rows)}\n{first.images} images, {first.objects} objects; {scoring}; '
-            'ms: the network on this CPU, batch 1')
+            f'ms: the network on this CPU, batch 1{_kinds(measured)}')
+
+
+def _kinds(measured: Sequence[Measurement]) -> str:
+    """Say what mAP is of, where it is not of upright boxes."""
+    what = {'segment': 'masks', 'pose': 'keypoints', 'obb': 'rotated boxes'}
+    lines = []
+    for m in measured:
+        if m.task in what:
+            lines.append(f'\n{m.path.name}: mAP of {what[m.task]}')
+            if m.boxes:
+                lines[-1] += (f'; of its boxes mAP50 {100 * m.boxes.map50:.2f}, '
+                              f'mAP50-95 {100 * m.boxes.map:.2f}')
+    return ''.join(lines)
 
 
 def details(measured: Sequence[Measurement]) -> str:

@@ -26,13 +26,13 @@ from yolojet_ros.core.letterbox import Letterbox
 from yolojet_ros.model import checkpoint
 from yolojet_ros.model.bank import ImageBank, Recipe
 from yolojet_ros.model.checkpoint import TrainedModel
-from yolojet_ros.model.coco_scorer import Accuracy, CocoScorer
+from yolojet_ros.model.coco_scorer import Accuracy, CocoScorer, MOST_DETECTIONS
 from yolojet_ros.model.data import SEEDS_PER_RUN, VALIDATION_SEED
 from yolojet_ros.model.evaluation import low_threshold_selection
 from yolojet_ros.model.history import History
 from yolojet_ros.model.losses import detection_loss, part_names
 from yolojet_ros.model.yolo_folder import YoloFolder
-from yolojet_ros.model.yolov8 import YOLOv8
+from yolojet_ros.model.yolov8 import MASK_COEFFICIENTS, STRIDES, YOLOv8
 
 # The last steps see undistorted images, as the runtime will.
 _CALM = Recipe(zoom=0.0, color=0.0, noise=0.01)
@@ -334,18 +334,31 @@ def _show(
 
 @torch.no_grad()
 def validate(network: YOLOv8, bank: ImageBank, model: TrainedModel, batch: int = 64) -> Accuracy:
-    """Measure a network on the undistorted stills of `bank`, in float32."""
-    scorer = CocoScorer(model.names)
+    """
+    Measure a network on the undistorted images of `bank`, in float32.
+
+    :returns: accuracy of what the task finds: boxes, masks, keypoints or rotated boxes.
+    """
+    task = network.task
+    scorer = CocoScorer(model.names, task.name)
     selection = low_threshold_selection(model.names)
     same = Letterbox.fit(model.input_size, model.input_size)
-    reading = raw_reading(anchor_count(model.input_size), len(model.names))
+    reading = raw_reading(
+        anchor_count(model.input_size), len(model.names), task.name,
+        MASK_COEFFICIENTS if task.name == 'segment' else 0, task.keypoints)
     for start in range(0, len(bank), batch):
         indices = torch.arange(start, min(start + batch, len(bank)), device=bank.images.device)
-        images = bank.images[indices].float() / 255
-        outputs = network.decode(network(images))[:, :4 + network.classes].cpu().numpy()
-        truth = [part[indices].cpu().numpy() for part in bank.targets[:3]]
-        for output, boxes, classes, clear in zip(outputs, *truth):
+        maps = network(bank.images[indices].float() / 255)
+        outputs = [network.decode(maps), *maps[len(STRIDES):]]
+        outputs = list(zip(*(output.cpu().numpy() for output in outputs)))
+        truth = bank.targets.each(lambda part: part[indices].cpu().numpy())
+        for index, output in enumerate(outputs):
+            boxes = truth.boxes[index]
             real = (boxes[:, 2:] > boxes[:, :2]).all(1)
-            scorer.add(boxes[real], classes[real], clear[real],
-                       detect([output], reading, same, selection))
+            shapes = {'segment': truth.instances, 'pose': truth.keypoints,
+                      'obb': truth.rotated}.get(task.name)
+            if shapes is not None:
+                shapes = shapes[index] if task.name == 'segment' else shapes[index][real]
+            scorer.add(boxes[real], truth.classes[index][real], truth.learn[index][real],
+                       detect(output, reading, same, selection)[:MOST_DETECTIONS], shapes)
     return scorer.accuracy()

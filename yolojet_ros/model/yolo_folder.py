@@ -21,7 +21,7 @@ from yolojet_ros.core.compressed_images import IMAGE_SUFFIXES, read_image
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import read_text
 from yolojet_ros.core.text import one_line, shown
-from yolojet_ros.model.data import LabelledImage
+from yolojet_ros.model.data import LabelledImage, LabelledSet
 
 _MAX_YAML = 1 << 22
 _MAX_LABELS = 1 << 26
@@ -84,6 +84,11 @@ class YoloFolder:
         """
         pixels = read_image(image)
         return self.label(pixels, label_file(image))
+
+    def held_out(self) -> LabelledSet:
+        """Return the images under "val", to go through once."""
+        return LabelledSet(
+            self.source.name, self.names, len(self.val), map(self.labelled, self.val))
 
     def label(self, pixels: np.ndarray, labels: Path) -> LabelledImage:
         """Put the labels of a file to an image uint8[H, W, 3]."""
