@@ -1,5 +1,6 @@
 """The check of a GPU itself: every step runs, and a missed figure is told."""
 
+from pathlib import Path
 import sys
 import types
 
@@ -8,8 +9,10 @@ import cuda_on_host
 import host_device
 import pytest
 import trt_standin
-from yolojet_ros.engine import gpu_check, kernel_check
+from yolojet_ros.engine import gpu_check
 from yolojet_ros.engine.gpu_check import CheckOptions, Findings
+
+SEGMENT = str(Path(__file__).parents[1] / 'engines/demo/yolojet_demo_segment.onnx')
 
 
 @pytest.fixture
@@ -22,21 +25,20 @@ def host(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, 'pycuda', types.SimpleNamespace(VERSION_TEXT='host'))
     monkeypatch.setattr(gpu_check, 'workers', lambda: 0)
     monkeypatch.setattr(gpu_check, 'SOURCE_SIZE', (160, 96))
-    # The host compiles no FP16 kernels.
-    monkeypatch.setattr(kernel_check, 'HALF', kernel_check.SINGLE)
 
 
 def test_every_step_runs_and_is_judged(host, tmp_path):
     model = conv_model.write(tmp_path, 'float')
     findings = gpu_check.check(CheckOptions(
         model, quantized=conv_model.write(tmp_path, 'qdq'), large=model,
-        engines=str(tmp_path / 'engines'), frames=12, leak_frames=20, images=3,
-        calibration_images=3), lambda line: None)
+        tasks=(SEGMENT,), engines=str(tmp_path / 'engines'), frames=12, leak_frames=20, images=3,
+        calibration_images=3, kernel_rounds=1), lambda line: None)
     names = [figure.name for figure in findings.figures]
     assert not [figure for figure in findings.figures if 'failed' in figure.value]
     for part in ('vs twin, kept set', 'fp32: verified', 'int8-calibrated: verified',
                  'whole pipeline / floor', 'depth 2 / engine only', 'GPU memory growth',
-                 'mAP50-95 lost by fp16', 'out of memory'):
+                 'mAP50-95 lost by fp16', 'out of memory', 'masks at image size / engine',
+                 'masks vs twin'):
         assert any(part in name for name in names), part
     assert findings.details['environment']['GPU'] == 'Host GPU'
     gpu_check.save(findings, str(tmp_path / 'f.json'))

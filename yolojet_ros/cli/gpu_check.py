@@ -24,6 +24,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--quantized', metavar='ONNX',
                         help='its Q/DQ form; default: quantized here')
     parser.add_argument('--large', metavar='ONNX', help='a 640x640 model to measure too')
+    parser.add_argument('--task', dest='tasks', metavar='ONNX', action='append', default=[],
+                        help='a segment, pose or obb model: what its task adds (repeatable)')
     parser.add_argument('--engines', default='engines/gpu-check',
                         help='folder that keeps the engines (engines/gpu-check)')
     parser.add_argument('--profile', default='auto', help='build profile (auto)')
@@ -51,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     names = gpu_check.CheckOptions.__dataclass_fields__
     values = {name: value for name, value in vars(arguments).items() if name in names}
     values['tactic_sources'] = tuple(values['tactic_sources'])
+    values['tasks'] = tuple(values['tasks'])
     values['model'] = values['model'] or str(demo_model())
     findings = gpu_check.check(
         gpu_check.CheckOptions(**values), lambda line: print(line, flush=True))

@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
+from yolojet_ros.core.decode import Table
 from yolojet_ros.core.engine_card import EngineCard, sha256
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
@@ -26,6 +27,9 @@ from yolojet_ros.inference.tensorrt_session import Session
 
 Say = Callable[[str], None]
 SOURCE_SIZE = (1280, 720)
+# Rows that reach the threshold, and objects that are left of them, where a task is measured.
+_CANDIDATES = 200
+_OBJECTS = 20
 # Precisions that are built of the model: tag, precision, whether from Q/DQ, whether calibrated.
 VARIANTS = (('fp32', 'fp32', False, False), ('fp16', 'fp16', False, False),
             ('int8-qdq', 'int8', True, False), ('int8-calibrated', 'int8', False, True))
@@ -38,14 +42,17 @@ class CheckOptions:
 
     model: FP32 ONNX file of the demo model; quantized: its Q/DQ form, None makes it
     large: a 640x640 ONNX model to measure too
+    tasks: ONNX models with masks, keypoints or rotated boxes: what these add is measured
     engines: folder that keeps the engines; those that fit are used again
     frames, leak_frames: of the measurements
     images: stills for mAP; calibration_images: for INT8
+    kernel_rounds: random outputs of each head that kernels and twins decode
     """
 
     model: str
     quantized: Optional[str] = None
     large: Optional[str] = None
+    tasks: Tuple[str, ...] = ()
     engines: str = 'engines/gpu-check'
     profile: str = 'auto'
     optimization_level: Optional[int] = None
@@ -55,6 +62,7 @@ class CheckOptions:
     leak_frames: int = 2000
     images: int = 400
     calibration_images: int = 500
+    kernel_rounds: int = 12
     device: int = 0
 
 
@@ -124,6 +132,11 @@ class GpuCheck:
                 self._options.large, 'fp16', 'fp16', False, False))
             if path is not None:
                 self._step('speed of the large model', lambda: self._speed(path, 1.25))
+        for model in self._options.tasks:
+            path = self._step(f'engine of {Path(model).name}', lambda: self._engine(
+                model, 'fp16', 'fp16', False, False))
+            if path is not None:
+                self._step(f'task of {Path(model).name}', lambda: self._task_speed(path))
         self._step('accuracy', lambda: self._accuracy(engines))
         self._step('kernels', self._kernels)
         if 'fp16' in engines:
@@ -173,7 +186,7 @@ class GpuCheck:
                     self.findings.add(
                         f'letterbox kernel vs twin, {len(found)} encodings'
                         + (', mapped memory' if mapped else ''), worst, 1.0 + 1e-3, '/255')
-                heads = kernel_check.check_decode(device, np.random.default_rng(2), 20)
+                heads = kernel_check.check_decode(device, np.random.default_rng(2), self._options.kernel_rounds)
         finally:
             device.close()
         details['decode and NMS'] = {name: asdict(value) for name, value in heads.items()}
@@ -183,6 +196,12 @@ class GpuCheck:
         self.findings.figures.append(Figure(
             'decode + NMS kernels vs twin, kept set', 'identical' if same else 'different',
             'identical', same))
+        self.findings.add('keypoints vs twin', max(
+            value.keypoint_px for value in heads.values()), 0.01, ' px', digits=5)
+        self.findings.add('rotated boxes vs twin, px and rad', max(
+            value.rotated for value in heads.values()), 0.01, digits=5)
+        self.findings.add('masks vs twin, equal pixels', 100 * min(
+            value.mask for value in heads.values()), 99.9, ' %', least=True)
 
     def _engine(self, onnx: str, tag: str, precision: str, quantized: bool, calibrated: bool) \
             -> Path:
@@ -305,6 +324,36 @@ class GpuCheck:
         if not self.findings.passed:
             self._explain(engine)
 
+    def _task_speed(self, engine: Path) -> None:
+        """Measure what a task adds to a frame, for as many objects as _OBJECTS."""
+        backend = TensorRTBackend(engine, self._options.device)
+        view, runs = self._frames()[0], self._options.frames
+        try:
+            card = backend.card
+            table = Table(backend.look(view), card.head)
+            scores = table.take(card.head.head.score, card.head.classes).max(axis=0)
+            # Weights may be random: the best rows are taken for objects.
+            least = float(np.sort(scores)[-min(_CANDIDATES, scores.size)])
+            selection = FilterParams(
+                score_threshold=least, max_detections=_OBJECTS).resolve(card.names)
+            steps = benchmark.stages(backend, view, selection, runs)
+            found = backend.detect(view, selection, StageTimes())
+        finally:
+            backend.close()
+        name = '{} {}x{}, {} objects'.format(card.task, *card.input_size, len(found))
+        self.findings.details[f'task {engine.stem}'] = dict(steps, found=len(found))
+        self.findings.add(f'{name}: engine alone', steps['network'], unit=' ms')
+        extras, nms = steps['masks, keypoints, angles'], steps['decode + NMS']
+        if card.task == 'obb':
+            self.findings.add(f'{name}: rotated decode + NMS / engine',
+                              100 * (nms + extras) / steps['network'], 5, ' %', digits=1)
+        else:
+            self.findings.add(f'{name}: decode + NMS / engine', 100 * nms / steps['network'],
+                              None, ' %', digits=1)
+            what = 'masks at image size' if card.task == 'segment' else 'keypoints'
+            self.findings.add(f'{name}: {what} / engine', 100 * extras / steps['network'],
+                              25 if card.task == 'segment' else 5, ' %', digits=1)
+
     def _explain(self, engine: Path) -> None:
         """Say where the time of a missed figure goes."""
         with inspection.opened(engine, self._options.device) as opened:
@@ -415,7 +464,7 @@ def check(options: CheckOptions, say: Say) -> Findings:
     :param say: gets progress, one line at a time
     :raises UserError: if there is no model, GPU or TensorRT to check.
     """
-    for path in filter(None, (options.model, options.large, options.quantized)):
+    for path in filter(None, (options.model, options.large, options.quantized, *options.tasks)):
         if not Path(path).is_file():
             raise UserError(f'no model at {path}; give the path of an ONNX file')
     Device(options.device).close()
