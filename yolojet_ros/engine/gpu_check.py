@@ -62,7 +62,7 @@ class CheckOptions:
     leak_frames: int = 2000
     images: int = 400
     calibration_images: int = 500
-    kernel_rounds: int = 12
+    kernel_rounds: int = 6
     device: int = 0
 
 
