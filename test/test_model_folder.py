@@ -143,6 +143,17 @@ def test_a_training_leaves_weights_table_and_plot(task, tmp_path, capsys):
         assert cv2.imread(str(plot)).shape[1] > 500
 
 
+@pytest.mark.parametrize('words, text', [
+    (('--epochs', '2', '--steps', '3'), '--epochs counts'),
+    (('--stills', '5'), '--stills is for the scene'),
+    (('--validation-stills', '5'), '--validation-stills is for the scene'),
+    (('--weights', 'nowhere.pt'), 'no weights at nowhere.pt')])
+def test_options_that_would_do_nothing_are_refused(words, text, tmp_path, capsys):
+    data = _folder(tmp_path / 'set', 'detect')
+    assert _train(data, tmp_path / 'mine.pt', '--task', 'detect', *words) == 2
+    assert text in capsys.readouterr().err and not list(tmp_path.glob('mine*'))
+
+
 @pytest.mark.parametrize('task', ['segment', 'pose'])
 def test_a_data_set_is_measured_by_its_task(task, tmp_path, capsys):
     data = _folder(tmp_path / 'set', task)

@@ -210,3 +210,13 @@ def test_a_keypoint_that_leaves_the_image_is_no_longer_labelled():
         outside = (x < 0) | (x >= 96)
         assert (shown[outside] == 0).all() and shown[3] == 0
         assert outside[0] or outside[2] or abs(float(x[0]) - 1) < 1
+
+
+def test_work_of_the_prototypes_is_counted():
+    from yolojet_ros.model.pruning import multiply_accumulates
+
+    network = YOLOv8('n', 7, Task('segment'))
+    whole = multiply_accumulates(network, 96, 64)
+    network.prototypes.enlarge = torch.nn.Upsample(scale_factor=2)
+    # 64 to 64 channels, 2x2 places for each of the 12x8 cells of stride 8.
+    assert whole - multiply_accumulates(network, 96, 64) == 64 * 64 * 4 * 12 * 8

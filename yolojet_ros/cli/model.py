@@ -99,7 +99,7 @@ def _add_train(commands) -> None:
     parser.add_argument('--size', help='network input (default 320x192; with --data 640x640)')
     parser.add_argument('--data', type=Path, metavar='DATA.yaml', help=(
         'train on this data set in the YOLO folder format (default: the synthetic scene)'))
-    parser.add_argument('--epochs', type=int, help='with --data: how often each image comes '
+    parser.add_argument('--epochs', type=whole(1), help='with --data: how often each image comes '
                         '(default 100); --steps instead counts steps')
     parser.add_argument('--weights', type=Path, help=(
         'start from these weights (pruned or not); with --data also a .safetensors or '
@@ -137,6 +137,7 @@ def _train(args: argparse.Namespace) -> int:
               if getattr(args, name, None) is not None}
     chosen.setdefault('workers', os.cpu_count() or 1)
     folder = None
+    _refuse_contradictions(args)
     if args.resume:
         model = checkpoint.load(args.output, device)
         if not model.state:
@@ -169,6 +170,17 @@ def _train(args: argparse.Namespace) -> int:
     print(f'{args.output}: mAP50 {accuracy.map50:.4f}, mAP50-95 {accuracy.map:.4f} '
           f'on {accuracy.images} held-out {"images" if folder else "stills"}')
     return 0
+
+
+def _refuse_contradictions(args: argparse.Namespace) -> None:
+    """Refuse options that would do nothing."""
+    if args.epochs and (args.steps is not None or args.resume or not args.data):
+        raise UserError('--epochs counts how often images of --data come when a training '
+                        'begins; leave it out, or leave out --steps or --resume')
+    for name in ('stills', 'validation_stills'):
+        if args.data and getattr(args, name) is not None:
+            raise UserError(f'--{name.replace("_", "-")} is for the scene; with --data all '
+                            'images of "train" and "val" are used, so leave it out')
 
 
 def _folder(path: Path, task: str):

@@ -193,12 +193,14 @@ def multiply_accumulates(network: nn.Module, width: int, height: int) -> int:
     """Count multiply-accumulates of the convolutions for one image (FLOPs are twice that)."""
     total = 0
 
-    def count(module: nn.Conv2d, _, output: torch.Tensor) -> None:
+    def count(module: nn.Module, inputs, output: torch.Tensor) -> None:
         nonlocal total
-        total += module.weight[0].numel() * output.numel()
+        # A transposed convolution spreads every input, another one gathers every output.
+        spreads = isinstance(module, nn.ConvTranspose2d)
+        total += module.weight[0].numel() * (inputs[0] if spreads else output).numel()
 
     hooks = [m.register_forward_hook(count) for m in network.modules()
-             if isinstance(m, nn.Conv2d)]
+             if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
     device = next(network.parameters()).device
     with torch.no_grad():
         network(torch.zeros((1, 3, height, width), device=device))
