@@ -46,7 +46,7 @@ def test_masks_match_by_their_pixels():
     half = truth.astype(np.uint16)
     half[10:25, 10:50] = 0
     result = _score('segment', _found(masks=LabelImage(half, 2)), truth)
-    assert result.per_class['a'] == pytest.approx(0.1) and result.per_class['b'] == pytest.approx(1)
+    assert result.per_class == pytest.approx({'a': 0.1, 'b': 1})
 
 
 def _keypoints(shift=0.0):
@@ -64,7 +64,7 @@ def test_keypoints_match_by_object_keypoint_similarity():
     # exp(-d^2 / (2 area (2 spread)^2)) = 0.72 lies between the thresholds 0.70 and 0.75.
     away = math.sqrt(-math.log(0.72) * 2 * 40 * 30 * 0.1 ** 2)
     result = _score('pose', _found(keypoints=_keypoints(away)), truth)
-    assert result.per_class['a'] == pytest.approx(0.5) and result.per_class['b'] == pytest.approx(1)
+    assert result.per_class == pytest.approx({'a': 0.5, 'b': 1})
     # A keypoint that is not labelled does not count.
     truth[0, 1:, 2] = 0
     moved = _keypoints()
@@ -82,7 +82,7 @@ def test_rotated_boxes_match_by_their_exact_overlap():
     moved = truth.copy()
     moved[0, :2] += np.float32([math.cos(0.3), math.sin(0.3)]) * (40 / 3 - 0.01)
     result = _score('obb', _found(rotated=moved), truth)
-    assert result.per_class['a'] == pytest.approx(0.1) and result.per_class['b'] == pytest.approx(1)
+    assert result.per_class == pytest.approx({'a': 0.1, 'b': 1})
     # Quarter turns of long boxes are not the same.
     turned = truth.copy()
     turned[1, 4] += math.pi / 2

@@ -77,7 +77,7 @@ class History:
             from matplotlib.figure import Figure
         except ImportError:
             return False
-        figure = Figure(figsize=(10, 4), layout='constrained')
+        figure = Figure(figsize=(10, 4), constrained_layout=True)
         canvas = FigureCanvasAgg(figure)
         losses, accuracy = figure.subplots(1, 2)
         steps = [row['step'] for row in self._rows]
