@@ -128,7 +128,8 @@ def scene_stills(
     :param turned: turn objects by any angle in the picture.
     """
     yield from in_processes(
-        partial(scene_still, size=size, turned=turned), range(first_seed, first_seed + count), workers)
+        partial(scene_still, size=size, turned=turned), range(first_seed, first_seed + count),
+        workers)
 
 
 def in_processes(function, items, workers: int) -> Iterator:
