@@ -30,8 +30,8 @@ ARGUMENTS = (
     ('namespace', '', 'Namespace of all nodes and topics; one for each camera.'),
     ('params_file', PARAMS_FILE, 'Parameters of the detector; see config/detect.yaml. An argument '
                                  'below that is given replaces what the file says.'),
-    ('model', '', 'YOLOv8 .onnx file or TensorRT .engine file. Empty takes the one that '
-                  'params_file names, or else the demo model.'),
+    ('model', '', '.onnx file or TensorRT .engine file. Empty takes the one that params_file '
+                  'names, or else the demo model.'),
     ('backend', '', 'auto, tensorrt or onnxruntime. Empty takes that of params_file.'),
     ('image_topic', 'image_raw', 'Images to detect on; its /compressed is found beside it.'),
     ('use_sim_time', '', 'Follow /clock: true for bags played with --clock and simulators. Empty '
@@ -51,8 +51,8 @@ ARGUMENTS = (
     ('width', '', 'Width of the camera node\'s images in pixels. Empty takes that of its source.'),
     ('height', '', 'Height of the camera node\'s images in pixels. Empty takes that of its '
                    'source.'),
-    ('rviz', 'false', 'Start RViz, if it is installed, with the camera image and the image with '
-                      'boxes.'),
+    ('rviz', 'false', 'Start RViz, if it is installed, with the camera image and the image on '
+                      'which is drawn what was seen.'),
 )
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 # Arguments that are parameters. One that is not given is not passed, so that others decide.

@@ -14,17 +14,38 @@ from onnx import helper, numpy_helper, TensorProto  # noqa: E402
 NAMES = ('crate', 'barrel', 'cone')
 
 
-def raw_output(boxes, scores, size, classes=len(NAMES)):
-    """Return a raw head output float32[1, 4 + nc, A] with chosen rows, the others 0.
+def raw_output(boxes, scores, size, classes=len(NAMES), extra=()):
+    """Return a raw head output float32[1, 4 + nc + e, A] with chosen rows, the others 0.
 
     :param boxes: [n, 4], cx, cy, w, h in network pixels
     :param scores: [n, nc]
+    :param extra: [n, e], what the task adds: coefficients, keypoints or angle
     """
-    output = np.zeros((1, 4 + classes, anchor_count(size)), np.float32)
+    extra = np.asarray(extra, np.float32).reshape(len(boxes), -1) if len(boxes) else np.zeros((0, 0))
+    output = np.zeros((1, 4 + classes + extra.shape[1], anchor_count(size)), np.float32)
     if len(boxes):
         output[0, :4, :len(boxes)] = np.asarray(boxes, np.float32).T
-        output[0, 4:, :len(boxes)] = np.asarray(scores, np.float32).T
+        output[0, 4:4 + classes, :len(boxes)] = np.asarray(scores, np.float32).T
+        output[0, 4 + classes:, :len(boxes)] = extra.T
     return output
+
+
+def write_task_model(path, task, boxes, scores, extra, size=(320, 192)):
+    """
+    Write a model of a task with constant answers; for other arguments see `raw_output`.
+
+    The prototypes of a segment model are 1 everywhere, and 1 on the left half of the input and
+    -1 on its right half. A pose model has as many keypoints as `extra` has columns for, 3 each.
+    """
+    output = raw_output(boxes, scores, size, extra=extra)
+    metadata, more = {'task': task}, []
+    if task == 'segment':
+        prototypes = np.ones((1, 2, size[1] // 4, size[0] // 4), np.float32)
+        prototypes[0, 1, :, size[0] // 8:] = -1
+        more = [prototypes]
+    if task == 'pose':
+        metadata['kpt_shape'] = str([len(extra[0]) // 3, 3])
+    return write_model(path, output, size, metadata=metadata, more=more)
 
 
 def write_model(

@@ -13,7 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 import pytest
 
-from models import NAMES, raw_output, write_model
+from models import NAMES, raw_output, write_model, write_task_model
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.filters import FilterParams
 from yolojet_ros.core.image_formats import ImageError, ImageView
@@ -48,6 +48,20 @@ def test_boxes_come_back_in_the_pixels_of_each_image(model):
         assert set(times.laps) == {'letterbox', 'network', 'decode_nms'}
         assert 0 < times.total < 1000
     backend.close()
+    backend.close()
+
+
+@pytest.mark.parametrize('task,extra,field', [
+    ('segment', [[1, 0]], 'masks'), ('pose', [[10, 20, 0.9]], 'keypoints')])
+def test_masks_and_keypoints_are_left_out_where_they_are_not_wanted(
+        tmp_path, task, extra, field):
+    backend = load_backend(write_task_model(
+        tmp_path / 'model.onnx', task, [[160, 96, 80, 60]], [[0.9, 0, 0]], extra))
+    image = np.zeros((384, 640, 3), np.uint8)
+    for wanted in (True, False, True):
+        backend.extras = wanted
+        found, _ = _detect(backend, image)
+        assert len(found) == 1 and (getattr(found, field) is not None) == wanted
     backend.close()
 
 

@@ -85,8 +85,8 @@ def test_a_second_detector_of_the_same_name_is_told(start, model, tmp_path):
     try:
         words = '1 more node(s) called /detector, which publish on the same topics'
         second.wait_for_output(words)
-        status = peer.status(seconds=5)[0]
-        assert status.level == b'\1' and words in status.message
+        peer.spin_until(lambda: words in peer.status()[0].message)
+        assert peer.status()[0].level == b'\1'
     finally:
         assert second.stop() == 0
     peer.spin_until(lambda: words not in peer.status()[0].message)
@@ -102,8 +102,10 @@ def test_without_a_model_the_demo_model_is_taken(start):
 @pytest.mark.parametrize('damage,words', [
     (lambda path: path.write_bytes(b'GIF89a'), 'is not an ONNX file'),
     (lambda path: path.write_bytes(path.read_bytes()[:500]), 'is not an ONNX file'),
-    (lambda path: write_model(path, np.zeros((1, 10), np.float32)), 'output of shape'),
-    (lambda path: write_model(path, raw_output([], [], _SIZE), names=['a']), 'names 1 classes'),
+    (lambda path: write_model(path, np.zeros((1, 10), np.float32)),
+     'gives output0 float32 [1, 10]; with the 3 classes that are named'),
+    (lambda path: write_model(path, raw_output([], [], _SIZE), names=['a']),
+     'gives output0 float32 [1, 7, 1260]; with the 1 classes that are named'),
 ])
 def test_a_bad_model_fails_to_configure_and_a_good_one_then_works(start, model, damage, words):
     good = model.read_bytes()

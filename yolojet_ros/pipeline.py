@@ -52,7 +52,7 @@ class Pipeline:
 
     :param backend: a loaded backend; the caller closes it
     :param filters: the user's thresholds
-    :param tracker: gives ids; None to publish detections without
+    :param tracker: gives ids; None to publish detections without; a classifier uses none
     :param camera_motion: estimates how the camera moved where `submit` is not told;
         None takes the camera for still
     :param appearance: let the tracker know lost objects again by their look
@@ -74,13 +74,16 @@ class Pipeline:
 
     @property
     def filters(self) -> FilterParams:
-        """Return the user's thresholds."""
+        """Return the user's thresholds; a classifier takes no heed of `score_threshold`."""
         return self._filters
 
     @filters.setter
     def filters(self, filters: FilterParams) -> None:
         """:raises UserError: if a class is not one of the model's; nothing changes then."""
-        selection = filters.resolve(self.backend.card.names)
+        used = filters
+        if self.backend.card.task == 'classify':  # its best classes may all be unlikely
+            used = replace(filters, score_threshold=0.0)
+        selection = used.resolve(self.backend.card.names)
         self._filters, self._selection = filters, selection
         self._tracking_floor: Optional[float] = None  # of _selection_for_tracking
 
@@ -104,7 +107,7 @@ class Pipeline:
         :raises ImageError: if the image cannot be used; nothing was submitted then.
         """
         selection, times = self._selection, StageTimes()
-        used = self._for_tracker(self.tracker) if self.tracker else selection
+        used = self._for_tracker(self.tracker) if self._tracks else selection
         self.backend.submit(view, used, times)
         self._pending.append(_Pending(view, context, stamp, warp, selection, times))
 
@@ -118,7 +121,7 @@ class Pipeline:
                 f'{self.backend.card.source} gave rows that no detection can be (a score above 1, '
                 'an infinite or NaN value, an unknown class); they are dropped and counted as '
                 'broken_rows: export it in FP32, or build its engine again')
-        if self.tracker:
+        if self._tracks:
             times.lap('wait')
             warp, looks = self._look(pending, detections)
             times.lap('look')
@@ -144,6 +147,10 @@ class Pipeline:
             self.tracker.reset()
         if self.camera_motion:
             self.camera_motion.reset()
+
+    @property
+    def _tracks(self) -> bool:
+        return self.tracker is not None and self.backend.card.task != 'classify'
 
     def _for_tracker(self, tracker: Tracker) -> Selection:
         """Return the selection that lets through what the tracker looks at."""

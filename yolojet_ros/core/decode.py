@@ -101,12 +101,14 @@ def decode(
 
 def detect(
     outputs: Sequence[np.ndarray], reading: Reading, letterbox: Letterbox, selection: Selection,
+    extras: bool = True,
 ) -> Detections:
     """
     Return the detections of one image, best score first.
 
     :param letterbox: how the image was fitted into the network's input
     :param selection: thresholds and filters; the other parameters as for `decode`
+    :param extras: give keypoints and masks, too, where the head has them
     """
     if reading.task == 'classify':
         return classify(outputs, reading)
@@ -128,8 +130,8 @@ def detect(
     return Detections(
         boxes[kept], found.scores[kept], found.classes[kept], broken=found.broken,
         rotated=None if found.rotated is None else letterbox.inverse_rotated(found.rotated[kept]),
-        keypoints=_keypoints(table, reading, rows, letterbox),
-        masks=_masks(table, reading, rows, found.boxes[kept], letterbox))
+        keypoints=_keypoints(table, reading, rows, letterbox) if extras else None,
+        masks=_masks(table, reading, rows, found.boxes[kept], letterbox) if extras else None)
 
 
 def classify(outputs: Sequence[np.ndarray], reading: Reading) -> Detections:

@@ -22,8 +22,9 @@ class Detections:
     ids: int64[n], track ids, -1 where there is none; None before tracking
     broken: rows of the network's output that no detection can be (core.decode.Candidates)
     rotated: float32[n, 5], rotated boxes (core.rotated) in pixels; None but for the task obb
-    keypoints: float32[n, K, 3], x and y in pixels and a confidence of 0..1; None but for pose
-    masks: of the detections; None but for segment
+    keypoints: float32[n, K, 3], x and y in pixels and a confidence of 0..1; None but for pose,
+        or where they were not wanted
+    masks: of the detections; None but for segment, or where they were not wanted
     probabilities: float32[classes], scores of a classifier, which finds no boxes; else None
     """
 

@@ -1,19 +1,30 @@
-"""Draw detections on an image."""
+"""Draw what was seen on an image."""
 
 from __future__ import annotations
 
 import colorsys
-from typing import Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
 
 from yolojet_ros.core.detections import Detections
+from yolojet_ros.core.rotated import corners
 
 _GOLDEN_RATIO = 0.618033988749895
+_NO_TRACK = (160, 160, 160)
+_SURE_POINT = 0.5  # confidence from which on a keypoint is drawn
+_BEST_CLASSES = 5  # of a classifier that are written
+# The limbs of a person, between the 17 keypoints of COCO.
+_PERSON = (
+    (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8),
+    (7, 9), (8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6))
+_PERSON_POINTS = 17
+
+Color = Tuple[int, int, int]
 
 
-def color_of(index: int) -> Tuple[int, int, int]:
+def color_of(index: int) -> Color:
     """Return a BGR colour for an id; consecutive ids differ clearly (golden-ratio hues)."""
     red, green, blue = colorsys.hsv_to_rgb((index * _GOLDEN_RATIO) % 1.0, 0.75, 1.0)
     return int(blue * 255), int(green * 255), int(red * 255)
@@ -21,35 +32,95 @@ def color_of(index: int) -> Tuple[int, int, int]:
 
 def draw_detections(
     image: np.ndarray, detections: Detections, names: Sequence[str],
+    labels: Optional[np.ndarray] = None,
 ) -> np.ndarray:
     """
-    Draw boxes with class name, id and score; in place, and return the image.
+    Draw masks, boxes with class name, id and score, and keypoints; in place, return the image.
+
+    A classifier's best classes are written into the corner.
 
     :param image: uint8 BGR [H, W, 3]
+    :param labels: uint16[H, W], `detections.masks.labels()` if that is known already
     """
     thickness = max(round(image.shape[0] / 360), 1)
-    ids = detections.classes if detections.ids is None else detections.ids
-    for box, score, class_id, track in zip(
-            detections.boxes, detections.scores, detections.classes, ids):
-        tracked = detections.ids is not None and track >= 0
-        label = names[class_id] + (f' #{track}' if tracked else '') + f' {score:.2f}'
-        draw_box(image, box, label, color_of(int(track)) if track >= 0 else (160, 160, 160),
-                 thickness)
+    tracks = detections.classes if detections.ids is None else detections.ids
+    colors = [color_of(int(track)) if track >= 0 else _NO_TRACK for track in tracks]
+    if detections.masks is not None and len(detections):
+        draw_masks(image, detections.masks.labels() if labels is None else labels, colors)
+    outlines = _upright_corners(detections.boxes) if detections.rotated is None else corners(
+        detections.rotated)
+    for index, (outline, score, class_id, color) in enumerate(zip(
+            outlines, detections.scores, detections.classes, colors)):
+        tracked = detections.ids is not None and detections.ids[index] >= 0
+        label = names[class_id] + (f' #{tracks[index]}' if tracked else '') + f' {score:.2f}'
+        draw_outline(image, outline, label, color, thickness)
+    if detections.keypoints is not None:
+        for points, color in zip(detections.keypoints, colors):
+            draw_keypoints(image, points, color, thickness)
+    if detections.probabilities is not None:
+        _draw_classes(image, detections.probabilities, names, thickness)
     return image
 
 
-def draw_box(
-    image: np.ndarray, box: Sequence[float], label: str, color: Tuple[int, int, int],
-    thickness: int,
+def draw_masks(image: np.ndarray, labels: np.ndarray, colors: Sequence[Color]) -> None:
+    """
+    Tint the pixels of each detection.
+
+    :param labels: uint16[H, W], 1 + index of the pixel's detection, 0 for none
+    :param colors: of the detections
+    """
+    tints = np.array([(0, 0, 0), *colors], np.uint8)[labels]
+    cv2.copyTo(cv2.addWeighted(image, 0.5, tints, 0.5, 0), (labels > 0).astype(np.uint8), image)
+
+
+def draw_outline(
+    image: np.ndarray, outline: np.ndarray, label: str, color: Color, thickness: int,
 ) -> None:
-    """Draw one box (x1, y1, x2, y2 in pixels) with its label, kept within the image."""
-    x1, y1, x2, y2 = (int(round(float(value))) for value in box)
-    cv2.rectangle(image, (x1, y1), (x2, y2), color, thickness, cv2.LINE_AA)
+    """Draw a polygon [k, 2] with its label above its top left, kept within the image."""
+    points = np.rint(outline).astype(np.int32)
+    cv2.polylines(image, [points], True, color, thickness, cv2.LINE_AA)
+    x, y = points.min(axis=0)
+    _write(image, label, int(x), int(y), color, thickness)
+
+
+def draw_keypoints(
+    image: np.ndarray, points: np.ndarray, color: Color, thickness: int,
+) -> None:
+    """Draw the sure ones of keypoints [K, 3] (x, y, confidence), and a person's limbs."""
+    sure = (points[:, 2] >= _SURE_POINT) & np.isfinite(points).all(axis=1)
+    places = np.rint(np.where(sure[:, None], points[:, :2], 0)).astype(int).tolist()
+    for first, second in _PERSON if len(points) == _PERSON_POINTS else ():
+        if sure[first] and sure[second]:
+            cv2.line(image, places[first], places[second], color, thickness, cv2.LINE_AA)
+    for index in np.flatnonzero(sure):
+        cv2.circle(image, places[index], thickness + 1, color, cv2.FILLED, cv2.LINE_AA)
+
+
+def _upright_corners(boxes: np.ndarray) -> np.ndarray:
+    """Return [n, 4, 2], the corners of boxes x1, y1, x2, y2."""
+    return boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+
+
+def _draw_classes(
+    image: np.ndarray, probabilities: np.ndarray, names: Sequence[str], thickness: int,
+) -> None:
+    top = 0
+    for index in np.argsort(-probabilities, kind='stable')[:_BEST_CLASSES]:
+        if probabilities[index] > 0:
+            label = f'{names[index]} {probabilities[index]:.2f}'
+            top += _write(image, label, 0, top, color_of(int(index)), thickness)
+
+
+def _write(
+    image: np.ndarray, label: str, x: int, y: int, color: Color, thickness: int,
+) -> int:
+    """Write a label on its colour above a point, or below where the image ends; its height."""
     scale = 0.4 * max(thickness, 1) ** 0.7
     (width, height), below = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     height += below + 2
-    top = y1 - height if y1 >= height else y1
-    left = max(min(x1, image.shape[1] - width - 2), 0)
+    top = y - height if y >= height else y
+    left = max(min(x, image.shape[1] - width - 2), 0)
     cv2.rectangle(image, (left, top), (left + width + 2, top + height), color, cv2.FILLED)
     cv2.putText(image, label, (left + 1, top + height - below), cv2.FONT_HERSHEY_SIMPLEX,
                 scale, (0, 0, 0), 1, cv2.LINE_AA)
+    return height

@@ -125,9 +125,17 @@ class Selection:
         return keep
 
     def publishable(self, detections: Detections) -> Detections:
-        """Return the detections that reach the user's thresholds, best first."""
+        """
+        Return the detections that reach the user's thresholds, best first.
+
+        Of a classifier the probabilities that do not reach them become 0.
+        """
         keep = detections.scores >= self.thresholds[detections.classes]
-        return detections[np.flatnonzero(keep)[:self.max_boxes]]
+        chosen = detections[np.flatnonzero(keep)[:self.max_boxes]]
+        likely = detections.probabilities
+        if likely is None:
+            return chosen
+        return replace(chosen, probabilities=np.where(likely >= self.thresholds, likely, 0))
 
 
 def _check_unit(name: str, value: float) -> None:

@@ -15,7 +15,8 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 from yolojet_ros.core.image_input import Fit, ImageInput
 from yolojet_ros.core.tensors import is_fixed, TensorSpec
 
-TASKS = ('detect', 'segment', 'pose', 'obb', 'classify')
+OBJECT_TASKS = ('detect', 'segment', 'pose', 'obb')
+TASKS = (*OBJECT_TASKS, 'classify')
 STRIDES = (8, 16, 32)
 # Heads with one level more (P2, P6) or less (P3 missing).
 _OTHER_STRIDES = ((4, 8, 16, 32), (8, 16, 32, 64), (16, 32))
@@ -95,19 +96,18 @@ class Head:
     input: ImageInput = ImageInput()
 
 
-_ANY_OBJECTS = ('detect', 'segment', 'pose', 'obb')
 _NMS_PARTS = {
     'outputs': ('B 1', 'B N 4', 'B N', 'B N'), 'count': 0, 'box': Place(1), 'score': Place(2),
     'label': Place(3), 'corners': True, 'final': True}
 
 HEADS: Tuple[Head, ...] = (
     Head('yolov8', 'YOLOv8 (v5u, v9, 11, 12 and 26 alike)', ('B 4+C+E A',), columns_first=True,
-         tasks=_ANY_OBJECTS, sizes_tell=True),
-    Head('yolov8_transposed', 'a transposed YOLOv8 head', ('B A 4+C+E',), tasks=_ANY_OBJECTS),
+         tasks=OBJECT_TASKS, sizes_tell=True),
+    Head('yolov8_transposed', 'a transposed YOLOv8 head', ('B A 4+C+E',), tasks=OBJECT_TASKS),
     Head('yolov9_dual', 'YOLOv9 with its auxiliary head', ('B 4+C A', 'B 4+C A'),
          box=Place(1, 0), score=Place(1, 4), columns_first=True, sizes_tell=True),
     Head('end2end', 'objects after NMS (nms=True, YOLOv10, YOLO26)', ('B N 6+E',),
-         label=Place(0, 5), corners=True, final=True, tasks=_ANY_OBJECTS, sizes_tell=True),
+         label=Place(0, 5), corners=True, final=True, tasks=OBJECT_TASKS, sizes_tell=True),
     Head('yolov5', 'YOLOv5 and YOLOv7', ('B 3A 5+C+E',), objectness=Place(0, 4),
          score=Place(0, 5), tasks=('detect', 'segment'), sizes_tell=True),
     Head('yolov6', 'YOLOv6', ('B A 5+C',), names=(('outputs',),), ones=Place(0, 4),

@@ -105,7 +105,8 @@ class HostBackend(Backend):
         times.lap('letterbox')
         outputs = self.run(tensor)
         times.lap('network')
-        self._done.append(detect(outputs, self.card.head, letterbox, selection))
+        self._done.append(detect(
+            outputs, self.card.head, letterbox, selection, self.extras))
         times.lap('decode_nms')
 
     def collect(self) -> Detections:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Sequence, Union
+from typing import Optional, Sequence, Tuple, Union
 
 from yolojet_ros.core.engine_card import EngineCard, sha256
 from yolojet_ros.core.errors import UserError
@@ -19,6 +19,7 @@ ENGINE_SUFFIXES = ('.engine', '.plan', '.trt')
 def load_backend(
     model: Union[str, Path], backend: str = 'auto', device: int = 0, depth: int = 1,
     plugins: Sequence[str] = (), threads: int = 0, spinning: bool = False,
+    input_size: Optional[Tuple[int, int]] = None,
 ) -> Backend:
     """
     Load `model` on the backend that suits it, and check that it runs.
@@ -34,12 +35,13 @@ def load_backend(
     :param depth: frames in flight, 1 or 2; with ONNX Runtime 1
     :param plugins: libraries of the user's own TensorRT plugins (TensorRT only)
     :param threads, spinning: of ONNX Runtime, 0 threads for one a core; with TensorRT 0 and False
+    :param input_size: (width, height) for a model that leaves it open; an engine never does
     :raises UserError: if the file cannot be used, with what to do about it.
     """
     path = home_path(model)
     _check(path, backend)
     try:
-        return _loaded(path, backend, device, depth, plugins, threads, spinning)
+        return _loaded(path, backend, device, depth, plugins, threads, spinning, input_size)
     except OSError as error:
         raise UserError(f'{error.filename or path} cannot be read ({error.strerror}), or was '
                         'replaced while it was; load it again') from error
@@ -47,11 +49,12 @@ def load_backend(
 
 def _loaded(
     path: Path, backend: str, device: int, depth: int, plugins: Sequence[str], threads: int,
-    spinning: bool,
+    spinning: bool, input_size: Optional[Tuple[int, int]],
 ) -> Backend:
     def load_engine(engine: Path, warning: str) -> Backend:
         from yolojet_ros.inference.tensorrt_backend import TensorRTBackend
         loaded = checked(TensorRTBackend(engine, device=device, depth=depth, plugins=plugins))
+        _check_size(loaded, input_size)
         if warning:
             loaded.warn(warning)
         return loaded
@@ -72,7 +75,7 @@ def _loaded(
     from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
     try:
         _check_for_cpu(path, device, depth)
-        loaded = checked(OnnxRuntimeBackend(path, threads, spinning))
+        loaded = checked(OnnxRuntimeBackend(path, threads, spinning, input_size))
     except UserError as error:
         raise UserError(f'{error}; and {obstacle}') if obstacle else error
     if obstacle:
@@ -119,6 +122,16 @@ def _check_for_gpu(engine: Path, threads: int, spinning: bool) -> None:
         raise UserError(
             f'{name} is {value}, but {engine.name} runs on the GPU with TensorRT; leave it at its '
             'default, or set backend to onnxruntime')
+
+
+def _check_size(loaded: Backend, wanted: Optional[Tuple[int, int]]) -> None:
+    """Close an engine of another input size than is wanted, and refuse it."""
+    width, height = loaded.card.input_size
+    if wanted is not None and tuple(wanted) != (width, height):
+        loaded.close()
+        raise UserError(
+            f'{loaded.card.source} takes images of {width}x{height} only; input_size asks for '
+            f'{wanted[0]}x{wanted[1]}: leave it empty, or build the engine for that size')
 
 
 def _check_origin(engine: Path, onnx: Path) -> str:

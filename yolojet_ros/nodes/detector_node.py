@@ -15,14 +15,10 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
-from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
 
-from yolojet_ros.core.detections import Detections
-from yolojet_ros.core.drawing import draw_detections
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.image_formats import ImageError, ImageView
 from yolojet_ros.core.text import one_line, shown
@@ -31,12 +27,13 @@ from yolojet_ros.inference.load import load_backend
 from yolojet_ros.nodes import detector_parameters
 from yolojet_ros.nodes.detector_parameters import DetectorParameters, FIXED
 from yolojet_ros.nodes.frame_worker import FrameWorker
+from yolojet_ros.nodes.outputs.output import Result
+from yolojet_ros.nodes.outputs.outputs import Outputs
 from yolojet_ros.pipeline import Frame, Pipeline
-from yolojet_ros.ros import messages, parameters
+from yolojet_ros.ros import parameters
 from yolojet_ros.ros.bond import ManagerBond
-from yolojet_ros.ros.cdr import DetectionsWriter
 from yolojet_ros.ros.ending import leave
-from yolojet_ros.ros.images import check_frame_id, fill_image, view_of_compressed, view_of_image
+from yolojet_ros.ros.images import check_frame_id, view_of_compressed, view_of_image
 from yolojet_ros.ros.lifecycle import transition
 from yolojet_ros.ros.spin import run_node, until_shutdown
 from yolojet_ros.ros.statistics import DEACTIVATED, FAILED, Statistics, SUPERSEDED
@@ -49,8 +46,6 @@ from yolojet_ros.tracking.camera_motion import CameraMotion
 _LOG_PERIOD = 10.0  # s between two messages about one cause
 _YIELD_SECONDS = 5e-5
 _DRAIN_SECONDS = 5.0  # that deactivation waits for the image in work
-_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL,
-                      reliability=ReliabilityPolicy.RELIABLE)
 
 
 @dataclass
@@ -67,19 +62,18 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
     """
     Detect and track objects on the images of one camera.
 
-    Subscribes `image_raw` or `image_raw/compressed`; publishes `detections`,
-    `debug_image`, `vision_info`, `label_info` and `/diagnostics`.
+    Subscribes `image_raw` or `image_raw/compressed`; publishes what nodes/outputs holds for the
+    task of the model, and `/diagnostics`.
     """
 
     def __init__(self, **kwargs) -> None:
         super().__init__('detector', **kwargs)
         self._worker: Optional[FrameWorker] = None
         self._pipeline: Optional[Pipeline] = None  # run by the worker only
-        self._writer: Optional[DetectionsWriter] = None
         self._tracker: Optional[Tracker] = None
         self._subscription: Optional[ImageSubscription] = None
         self._tracks = 0
-        self._info_publishers: List[Any] = []
+        self._outputs: Optional[Outputs] = None
         self._statistics = Statistics()
         self._used: Optional[DetectorParameters] = None  # by the frame in work
         self._warps = WarpBuffer()
@@ -94,9 +88,6 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             name for compressed in (False, True)
             for name in parameters.qos_override_names(image_topic(self, compressed))])
         self.add_on_set_parameters_callback(self._on_set_parameters)
-        self._detections_publisher = self.create_lifecycle_publisher(
-            Detection2DArray, 'detections', 5)
-        self._debug_publisher = self.create_lifecycle_publisher(Image, 'debug_image', 1)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
         self._bond = ManagerBond(self)
         self._failure_guard = self.create_guard_condition(self._on_worker_failure)
@@ -127,8 +118,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         """Bring a running pipeline to new parameters; called in the worker's thread."""
         current, self._used = self._used, wanted
         pipeline.filters = wanted.filters
-        if wanted.filters.score_threshold != current.filters.score_threshold:
-            self._publish_label_info(pipeline)
+        self._outputs.apply(wanted)
         if wanted.tracker != current.tracker:
             self._tracker.set_params(wanted.tracker)
         if wanted.tracking and not current.tracking:
@@ -162,20 +152,15 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         """Load the model."""
         try:
             self._load()
+            self._outputs = Outputs(self, self._pipeline.backend, self._used)
         except Exception:
             self._release()
             raise
         card = self._pipeline.backend.card
         self._failure = None
         self._fix_parameters(True)
-        self._info_publishers = [
-            self.create_publisher(kind, topic, _LATCHED)
-            for kind, topic in ((VisionInfo, 'vision_info'), (LabelInfo, 'label_info'))]
-        self._publish_label_info(self._pipeline)
-        self._info_publishers[0].publish(messages.vision_info_message(
-            self._info_header(), card, self._pipeline.backend.description))
         self.get_logger().info(
-            f'loaded {card.source}: {len(card.names)} classes, input '
+            f'loaded {card.source}: {card.task}, {len(card.names)} classes, input '
             f'{card.input_size[0]}x{card.input_size[1]}, {self._pipeline.backend.description}')
         self._log_backend_warnings()
         return TransitionCallbackReturn.SUCCESS
@@ -189,7 +174,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         def load() -> Pipeline:
             backend = load_backend(
                 model, used.backend, used.device, used.pipeline_depth, used.plugins,
-                used.cpu_threads, used.cpu_spinning)
+                used.cpu_threads, used.cpu_spinning, used.input_size)
             try:
                 return Pipeline(
                     backend, used.filters, tracker if used.tracking else None,
@@ -200,15 +185,12 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
 
         self._worker = FrameWorker(load, self._submit, self._publish, self._on_failure)
         self._pipeline = self._worker.wait_loaded(self.context.ok)
-        card = self._pipeline.backend.card
-        self._writer = DetectionsWriter(card.names)
-        messages.check_writer(self._writer, _SAMPLE, card.names)
 
     def _demo_model(self) -> str:
         path = str(demo_model())
         self.get_logger().warning(
             f'no model is set: taking the demo model {path}, which knows the synthetic scene '
-            'only; set the parameter "model" to a YOLOv8 .onnx or .engine file')
+            'only; set the parameter "model" to an .onnx or .engine file')
         return path
 
     @transition
@@ -282,11 +264,10 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         self._unsubscribe()
         if self._worker:
             self._worker.stop()
-        self._worker = self._pipeline = self._writer = self._tracker = None
+        if self._outputs:
+            self._outputs.close()
+        self._worker = self._pipeline = self._tracker = self._outputs = None
         self._warnings_logged = 0
-        for publisher in self._info_publishers:
-            self.destroy_publisher(publisher)
-        self._info_publishers = []
         self._fix_parameters(False)
 
     # ---- frames: _on_image in the executor's thread, the rest in the worker's
@@ -309,6 +290,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             else:
                 job.view = view_of_image(message, self._used.max_image_pixels)
             self._debug_geometry(job.view, message.header)
+            pipeline.backend.extras = self._outputs.want_extras()
             warp = None
             if self._used.camera_motion == 'topic':
                 warp = self._told_motion(job.view, message.header)
@@ -355,8 +337,9 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         header = job.message.header
         if not self._active:  # counted already
             return
+        result = Result(job.view, frame.detections)
         with until_shutdown():
-            self._detections_publisher.publish(self._writer(header, frame.detections))
+            self._outputs.publish(header, result)
             elapsed = (time.perf_counter() - job.entered) * 1e3
             queued = (job.started - job.entered) * 1e3
             times = dict(frame.times.laps, queued=queued, pipeline=frame.times.total,
@@ -365,9 +348,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             self._tracks = 0 if ids is None else int(np.count_nonzero(ids >= 0))
             self._statistics.on_processed(len(frame.detections), self._age(header), times)
             self._statistics.on_broken_rows(frame.detections.broken)
-            wanted = self._debug_publisher.get_subscription_count()
-            if wanted and self._used.debug_image:
-                self._publish_debug_image(header, job.view, frame.detections)
+            self._statistics.on_published(self._outputs.publish_more(header, result))
 
     def _age(self, header: Header) -> float:
         """Return how old the image is now, in seconds; 0 if its stamp is unusable."""
@@ -375,17 +356,6 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             return 0.0
         stamp = Time.from_msg(header.stamp, self.get_clock().clock_type)
         return (self.get_clock().now() - stamp).nanoseconds * 1e-9
-
-    def _publish_debug_image(
-        self, header: Header, view: ImageView, detections: Detections,
-    ) -> None:
-        picture = np.ascontiguousarray(view.bgr())
-        if not picture.flags.writeable or np.shares_memory(picture, view.data):
-            picture = picture.copy()
-        message = Image(header=header)
-        fill_image(message, draw_detections(
-            picture, detections, self._pipeline.backend.card.names), 'bgr8')
-        self._debug_publisher.publish(message)
 
     def _on_failure(self, error: Exception) -> None:
         self._failure = f'{type(error).__name__}: {one_line(str(error))}'
@@ -422,14 +392,6 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
                 f'images are {view.width}x{view.height} {shown(view.encoding)}, step {view.step}, '
                 f'frame_id {shown(header.frame_id)}')
 
-    def _info_header(self) -> Header:
-        return Header(stamp=self.get_clock().now().to_msg())
-
-    def _publish_label_info(self, pipeline: Pipeline) -> None:
-        self._info_publishers[1].publish(messages.label_info_message(
-            self._info_header(), pipeline.backend.card,
-            pipeline.filters.score_threshold))
-
     def _publish_diagnostics(self) -> None:
         images = self._subscription
         level, text, values = self._statistics.report(
@@ -453,10 +415,14 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             hardware = pipeline.backend.description
             values += [
                 KeyValue(key='model', value=card.source),
+                KeyValue(key='task', value=card.task),
                 KeyValue(key='input_size', value=f'{card.input_size[0]}x{card.input_size[1]}'),
                 KeyValue(key='backend', value=pipeline.backend.name),
                 KeyValue(key='tracks', value=str(self._tracks)),
             ]
+            if card.task in ('segment', 'pose'):
+                values.append(KeyValue(key='masks_or_keypoints', value=(
+                    'computed' if pipeline.backend.extras else 'not wanted by anybody')))
             warnings = '; '.join(pipeline.backend.warnings)
             if warnings:
                 values.append(KeyValue(key='backend_warnings', value=warnings))
@@ -487,11 +453,6 @@ def _summary(values: List[KeyValue]) -> str:
     """Return rates, ages and counts, without the times of the stages."""
     return ', '.join(f'{item.key} {item.value}' for item in values
                      if item.key.startswith('age') or not item.key.endswith('_ms_p50'))
-
-
-_SAMPLE = Detections(
-    np.array([[1, 2, 30, 40], [5, 6, 70, 80]], np.float32), np.array([0.5, 0.25], np.float32),
-    np.array([0, 0], np.int32), np.array([7, -1]))
 
 
 def main(args: Optional[List[str]] = None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -17,7 +17,7 @@ from yolojet_ros.tracking import TrackerParams
 from yolojet_ros.tracking.camera_motion import MODES
 
 # While the node is configured these are read-only.
-FIXED = ('model', 'backend', 'device', 'transport', 'pipeline_depth', 'plugins',
+FIXED = ('model', 'input_size', 'backend', 'device', 'transport', 'pipeline_depth', 'plugins',
          'cpu_threads', 'cpu_spinning')
 _TRACKER_PREFIX = 'tracker.'
 _CHOICES = {
@@ -32,6 +32,7 @@ class DetectorParameters:
     """Valid values of all parameters; see `declare` for what each means."""
 
     model: str
+    input_size: Optional[Tuple[int, int]]
     backend: str
     device: int
     transport: str
@@ -44,6 +45,7 @@ class DetectorParameters:
     camera_motion_wait: float
     appearance: bool
     debug_image: bool
+    top_k: int
     max_image_pixels: int
     filters: FilterParams
     tracker: TrackerParams
@@ -66,6 +68,7 @@ class DetectorParameters:
         for name, choices in _CHOICES.items():
             parameters.check_choice(name, values[name], choices)
         own = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+        own['input_size'] = parameters.parse_size('input_size', values['input_size'])
         own['plugins'] = parameters.parse_names('plugins', values['plugins'])
         return cls(
             filters=parameters.read_dataclass(FilterParams, values),
@@ -80,8 +83,10 @@ def declare(node: Node) -> None:
             node, name, default, f'{description} Fixed while configured: clean up the node first.',
             *limits, choices=_CHOICES.get(name, ()))
 
-    fixed('model', '', 'Path of a YOLOv8 .onnx file or a TensorRT .engine file; empty takes the '
-          'demo model.')
+    fixed('model', '', 'Path of an .onnx file or a TensorRT .engine file; empty takes the demo '
+          'model.')
+    fixed('input_size', '', 'Size of the network input as WxH, such as 640x384, for a model that '
+          'leaves it open; empty takes what the file says.')
     fixed('backend', 'auto', 'What runs the network.')
     fixed('device', 0, 'CUDA device index; ONNX Runtime runs on the CPU and takes 0 only.', 0, 63)
     fixed('transport', 'raw', 'Whether to subscribe image_raw or image_raw/compressed.')
@@ -111,6 +116,8 @@ def declare(node: Node) -> None:
         'Helps where objects look different, costs about 0.05 ms for each.')
     parameters.declare(
         node, 'debug_image', True, 'Draw debug_image while someone subscribes to it.')
+    parameters.declare(
+        node, 'top_k', 5, 'Classes in a classification at most, the best by score.', 1, 1000)
     parameters.declare(
         node, 'max_image_pixels', MAX_PIXELS, 'Width times height of the largest image that is '
         'accepted. Lowering it bounds time and memory that a broken or hostile image can take.',

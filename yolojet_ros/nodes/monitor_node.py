@@ -22,12 +22,13 @@ from tqdm import tqdm
 from vision_msgs.msg import Detection2D, Detection2DArray
 
 from yolojet_ros.core.compressed_images import write_image
-from yolojet_ros.core.drawing import color_of, draw_box
+from yolojet_ros.core.drawing import color_of, draw_outline
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
 from yolojet_ros.core.video import video_file
 from yolojet_ros.ros import parameters
 from yolojet_ros.ros.images import view_of_image
+from yolojet_ros.ros.messages import corners_of
 from yolojet_ros.ros.spin import run_node
 
 _TRAIL = 30  # frames
@@ -246,8 +247,8 @@ class _Artist:
             points = np.array(self._trails[track], np.int32)
             cv2.polylines(picture, [points], False, color_of(int(track)), thickness, cv2.LINE_AA)
         for item in result.detections:
-            draw_box(picture, _corners(item), _label(item),
-                     color_of(int(item.id)) if item.id else (160, 160, 160), thickness)
+            draw_outline(picture, corners_of(item.bbox), _label(item),
+                         color_of(int(item.id)) if item.id else (160, 160, 160), thickness)
         self._frames += 1
         # Some time into the film, when the trails have grown.
         if self._frames > _TRAIL and len(seen) > self._best[0]:
@@ -259,11 +260,6 @@ def _label(item: Detection2D) -> str:
     hypothesis = item.results[0].hypothesis
     track = f' #{item.id}' if item.id else ''
     return f'{hypothesis.class_id}{track} {hypothesis.score:.2f}'
-
-
-def _corners(item: Detection2D) -> Tuple[float, float, float, float]:
-    center, half = item.bbox.center.position, (item.bbox.size_x / 2, item.bbox.size_y / 2)
-    return (center.x - half[0], center.y - half[1], center.x + half[0], center.y + half[1])
 
 
 def _key(header: Any) -> Tuple[int, int]:

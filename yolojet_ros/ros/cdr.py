@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 from typing import Optional, Sequence
 
+import numpy as np
 from std_msgs.msg import Header
 
 from yolojet_ros.core.detections import Detections
@@ -47,8 +48,8 @@ class DetectionsWriter:
         _align(out, 4)
         out += _LENGTH.pack(len(detections))
         ids: Optional[list] = None if detections.ids is None else detections.ids.tolist()
-        for index, ((x1, y1, x2, y2), score, class_id) in enumerate(zip(
-                detections.boxes.tolist(), detections.scores.tolist(),
+        for index, (box, score, class_id) in enumerate(zip(
+                box_values(detections).tolist(), detections.scores.tolist(),
                 detections.classes.tolist())):
             _align(out, 4)
             out += head
@@ -57,9 +58,28 @@ class DetectionsWriter:
             out += self._names[class_id]
             _align(out, 8)
             out += _SCORE_AND_POSE.pack(score, _POSE)
-            out += _BOX.pack((x1 + x2) / 2, (y1 + y2) / 2, 0.0, x2 - x1, y2 - y1)
+            out += _BOX.pack(*box)
             out += _string('' if ids is None or ids[index] < 0 else str(ids[index]))
         return _ENCAPSULATION + bytes(out)
+
+
+def box_values(detections: Detections) -> np.ndarray:
+    """
+    Return float64[n, 5], the values of a BoundingBox2D: centre x, y, theta, size_x, size_y.
+
+    vision_msgs calls rotations positive counterclockwise; as the image shows it, whose x points
+    right and y down. Our angles (core.rotated) turn x towards y, which is clockwise there, so
+    theta is their negative. theta lies in [-pi / 2, pi / 2]: a box turned by pi is the same.
+    """
+    values = np.zeros((len(detections), 5))
+    if detections.rotated is None:
+        boxes = detections.boxes.astype(np.float64)
+        values[:, :2] = (boxes[:, :2] + boxes[:, 2:]) / 2
+        values[:, 3:] = boxes[:, 2:] - boxes[:, :2]
+    else:
+        values[:, [0, 1, 3, 4, 2]] = detections.rotated
+        values[:, 2] = np.pi * np.rint(values[:, 2] / np.pi) - values[:, 2]
+    return values
 
 
 def _string(text: str) -> bytes:

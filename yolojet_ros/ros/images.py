@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import sys
 
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
@@ -52,15 +53,15 @@ def fill_image(message: Image, image: np.ndarray, encoding: str) -> None:
     """
     Put a C-contiguous picture into a message that may be reused; the header stays.
 
-    :param image: uint8[H, W, channels] or uint8[H, W]
+    :param image: uint8[H, W, channels], uint8[H, W] or uint16[H, W]
     """
     message.height, message.width = image.shape[:2]
     message.encoding = encoding
     message.step = image.strides[0]
-    message.is_bigendian = 0
+    message.is_bigendian = int(image.itemsize > 1 and sys.byteorder == 'big')
     # The only fast way in: assigning an ndarray is checked element by element.
     data = array.array('B')
-    data.frombytes(image.reshape(-1))
+    data.frombytes(image.reshape(-1).view(np.uint8))
     message.data = data
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Sequence
 
+import numpy as np
 from rclpy.serialization import deserialize_message
 from std_msgs.msg import Header
+import vision_msgs.msg
 from vision_msgs.msg import (
-    Detection2D, Detection2DArray, LabelInfo, ObjectHypothesisWithPose, VisionClass, VisionInfo)
+    BoundingBox2D, Detection2D, Detection2DArray, LabelInfo, ObjectHypothesis,
+    ObjectHypothesisWithPose, VisionClass, VisionInfo)
 
 from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.model_card import ModelCard
-from yolojet_ros.ros.cdr import DetectionsWriter
+from yolojet_ros.core.rotated import corners
+from yolojet_ros.ros.cdr import box_values, DetectionsWriter
 
 
 def detections_message(
@@ -21,20 +25,28 @@ def detections_message(
     """Return the message, field by field: the plain twin of `DetectionsWriter`."""
     message = Detection2DArray(header=header)
     ids = [-1] * len(detections) if detections.ids is None else detections.ids.tolist()
-    for (x1, y1, x2, y2), score, class_id, track in zip(
-            detections.boxes.tolist(), detections.scores.tolist(),
+    for (x, y, theta, width, height), score, class_id, track in zip(
+            box_values(detections).tolist(), detections.scores.tolist(),
             detections.classes.tolist(), ids):
         result = ObjectHypothesisWithPose()
         result.hypothesis.class_id = names[class_id]
         result.hypothesis.score = score
         detection = Detection2D(header=header, results=[result])
-        detection.bbox.center.position.x = (x1 + x2) / 2
-        detection.bbox.center.position.y = (y1 + y2) / 2
-        detection.bbox.size_x = x2 - x1
-        detection.bbox.size_y = y2 - y1
+        detection.bbox.center.position.x = x
+        detection.bbox.center.position.y = y
+        detection.bbox.center.theta = theta
+        detection.bbox.size_x = width
+        detection.bbox.size_y = height
         detection.id = '' if track < 0 else str(track)
         message.detections.append(detection)
     return message
+
+
+def corners_of(box: BoundingBox2D) -> np.ndarray:
+    """Return float64[4, 2], the corners of a message's box in pixels, in order around it."""
+    center = box.center
+    return corners(np.array([[
+        center.position.x, center.position.y, box.size_x, box.size_y, -center.theta]]))[0]
 
 
 def check_writer(writer: DetectionsWriter, detections: Detections, names: Sequence[str]) -> None:
@@ -55,10 +67,25 @@ def check_writer(writer: DetectionsWriter, detections: Detections, names: Sequen
             'vision_msgs 4 does; install vision_msgs 4 (Humble and later)')
 
 
+def classification_message(
+    header: Header, probabilities: np.ndarray, names: Sequence[str], most: int,
+) -> vision_msgs.msg.Classification:
+    """
+    Return the classes with the highest probabilities above 0, the best first.
+
+    :param probabilities: float32[classes]
+    :param most: classes at most
+    """
+    best = np.argsort(-probabilities, kind='stable')[:most]
+    return vision_msgs.msg.Classification(header=header, results=[
+        ObjectHypothesis(class_id=names[index], score=float(probabilities[index]))
+        for index in best if probabilities[index] > 0])
+
+
 def vision_info_message(header: Header, card: ModelCard, backend: str) -> VisionInfo:
     """Return who detects, and where the class names are published."""
     return VisionInfo(
-        header=header, method=f'YOLOv8, {card.source}, {backend}',
+        header=header, method=f'{card.head.head.title} ({card.task}), {card.source}, {backend}',
         database_location='label_info', database_version=0)
 
 

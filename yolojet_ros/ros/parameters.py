@@ -6,6 +6,7 @@ import array
 from dataclasses import fields
 from difflib import get_close_matches
 import math
+import re
 from typing import (
     Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar)
 
@@ -231,6 +232,20 @@ def read_dataclass(
         parse = _LISTS.get(item.name)
         arguments[item.name] = parse(item.name, parse_list(value)) if parse else value
     return params(**arguments)
+
+
+def parse_size(name: str, value: str) -> Optional[Tuple[int, int]]:
+    """
+    Return (width, height) of a text such as 640x384, None of an empty one.
+
+    :raises UserError: if it is none.
+    """
+    found = re.fullmatch(r'([1-9]\d{0,4})x([1-9]\d{0,4})', value, re.ASCII)
+    if value and not found:
+        raise UserError(
+            f'{name} is {shown(value)}; set width and height in pixels, such as 640x384, or '
+            'leave it empty')
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def parse_list(value: Any) -> List[Any]:

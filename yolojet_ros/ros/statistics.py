@@ -82,8 +82,16 @@ class Statistics:
             self.processed += 1
             self.detections += detections
             self._ages.append(age)
-            for stage, value in times.items():
-                self._stages.setdefault(stage, deque(maxlen=_WINDOW)).append(value)
+            self._add_times(times)
+
+    def on_published(self, times: Dict[str, float]) -> None:
+        """Take the times of what was published after the result itself."""
+        with self._lock:
+            self._add_times(times)
+
+    def _add_times(self, times: Dict[str, float]) -> None:
+        for stage, value in times.items():
+            self._stages.setdefault(stage, deque(maxlen=_WINDOW)).append(value)
 
     def restart_silence(self) -> None:
         """Start to wait for images, on activation."""

@@ -1,0 +1,1 @@
+"""What the detector publishes: an output a file, listed in outputs.py."""

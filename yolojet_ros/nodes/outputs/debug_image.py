@@ -1,0 +1,48 @@
+"""`debug_image`: the camera image with what was seen drawn on it."""
+
+from __future__ import annotations
+
+import numpy as np
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from yolojet_ros.core.drawing import draw_detections
+from yolojet_ros.core.head import TASKS
+from yolojet_ros.core.model_card import ModelCard
+from yolojet_ros.nodes.detector_parameters import DetectorParameters
+from yolojet_ros.nodes.outputs.output import Output, Result
+from yolojet_ros.ros.images import fill_image
+
+
+class DebugImage(Output):
+    """Drawn only while somebody listens and the parameter `debug_image` allows it."""
+
+    topic = 'debug_image'
+    depth = 1
+    tasks = TASKS
+
+    def __init__(self, node: Node, card: ModelCard) -> None:
+        super().__init__(node, card)
+        self.extras = card.task in ('segment', 'pose')
+        self._allowed = True
+
+    @staticmethod
+    def kind() -> type:
+        return Image
+
+    def apply(self, parameters: DetectorParameters) -> None:
+        self._allowed = parameters.debug_image
+
+    def wanted(self) -> bool:
+        return self._allowed and super().wanted()
+
+    def message(self, header: Header, result: Result) -> Image:
+        view = result.view
+        picture = np.ascontiguousarray(view.bgr())
+        if not picture.flags.writeable or np.shares_memory(picture, view.data):
+            picture = picture.copy()
+        message = Image(header=header)
+        fill_image(message, draw_detections(
+            picture, result.detections, self.card.names, result.labels), 'bgr8')
+        return message

@@ -1,0 +1,36 @@
+"""`instance_mask`: which detection a pixel belongs to."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from yolojet_ros.nodes.outputs.output import Output, Result
+from yolojet_ros.ros.images import fill_image
+
+
+class InstanceMask(Output):
+    """
+    An image of the camera image's size, mono16: 1 + index of the pixel's detection, 0 for none.
+
+    The index is that of the detection in the message of the same stamp. Where masks overlap,
+    the better score is on top.
+    """
+
+    topic = 'instance_mask'
+    depth = 2
+    tasks = ('segment',)
+    extras = True
+
+    @staticmethod
+    def kind() -> type:
+        return Image
+
+    def message(self, header: Header, result: Result) -> Optional[Image]:
+        if result.labels is None:
+            return None
+        message = Image(header=header)
+        fill_image(message, result.labels, 'mono16')
+        return message
