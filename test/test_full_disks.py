@@ -7,7 +7,11 @@ import sys
 
 from image_samples import jpeg
 from model_samples import exported, trained_model
+import numpy as np
 import pytest
+
+from yolojet_ros.core.compressed_images import write_image
+from yolojet_ros.core.video import video_file
 
 _ROOT = Path(__file__).resolve().parents[1]
 _DEMO = _ROOT / 'engines' / 'demo' / 'yolojet_demo.onnx'
@@ -125,3 +129,14 @@ def test_a_device_or_a_folder_is_not_replaced(files, tmp_path):
             env={**os.environ, 'PYTHONPATH': str(_ROOT)})
         assert result.returncode == 2 and 'is no file' in result.stderr
     assert (tmp_path / 'pipe.onnx').is_fifo() and (tmp_path / 'folder.onnx').is_dir()
+
+
+@pytest.mark.parametrize('source, old', [('big', 'a.png'), ('film.avi', 'film.mp4')])
+def test_copies_of_what_was_detected(files, tmp_path, source, old):
+    noise = np.random.default_rng(0).integers(0, 256, (8, 256, 256, 3), np.uint8)
+    (files / 'big').mkdir(exist_ok=True)
+    write_image(files / 'big' / 'a.png', noise[0])
+    with video_file(files / 'film.avi') as add:
+        for picture in noise:
+            add(picture)
+    _check(_run(files, tmp_path, f'detect {source} --model model.onnx --save DISK', old))

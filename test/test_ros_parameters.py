@@ -10,9 +10,9 @@ import yaml
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.filters import FilterParams
+from yolojet_ros.core.knob_values import parse_list
 from yolojet_ros.nodes import detector_parameters
 from yolojet_ros.nodes.detector_parameters import DetectorParameters
-from yolojet_ros.ros.parameters import parse_list
 
 _FILE = Path(__file__).parent.parent / 'config' / 'detect.yaml'
 

@@ -87,7 +87,7 @@ class FolderSource(Source):
     """The images of a folder in natural order (2 before 10), or one image again and again."""
 
     def __init__(self, path: Path, options: SourceOptions) -> None:
-        self._files = [path] if path.is_file() else _images_in(path)
+        self._files = [path] if path.is_file() else images_in(path)
         super().__init__(f'{path} ({len(self._files)} images)', options.rate or DEFAULT_RATE)
         self._options = options
         self._index = 0
@@ -124,6 +124,12 @@ class VideoSource(Source):
             self._capture = self._open()
             read, image = self._capture.read()
         return _resized(image, self._options.size) if read else None
+
+    @property
+    def count(self) -> int:
+        """Return how many pictures the file says that it has, 0 if it does not say."""
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        return int(count) if 0 < count < 1e9 else 0
 
     def close(self) -> None:
         """Close the file."""
@@ -228,7 +234,7 @@ def open_source(name: Any, options: SourceOptions = SourceOptions()) -> Source:
     if re.fullmatch(r'(/dev/video)?\d+', name) or '://' in name:
         return DeviceSource(name, options)
     path = home_path(name)
-    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+    if path.is_dir() or is_image(path) and path.is_file():
         return FolderSource(path, options)
     if path.is_file():
         return VideoSource(path, options)
@@ -237,13 +243,28 @@ def open_source(name: Any, options: SourceOptions = SourceOptions()) -> Source:
         'a folder of images, a camera index such as 0, /dev/videoN, or the URL of a stream')
 
 
-def _images_in(folder: Path) -> List[Path]:
-    files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+def is_image(path: Path) -> bool:
+    """Return whether a file is an image by its name; another one may be a video."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def images_in(folder: Path) -> List[Path]:
+    """
+    Return the images of a folder in natural order (2 before 10).
+
+    :raises UserError: if there is none, or the folder cannot be read.
+    """
+    try:
+        files = [path for path in folder.iterdir() if is_image(path) and path.is_file()]
+    except OSError as error:
+        raise UserError(f'the folder {folder} cannot be read: {error.strerror}') from error
     if not files:
         raise UserError(f'{folder} holds no images; expected files named '
                         + ', '.join('*' + suffix for suffix in IMAGE_SUFFIXES))
+    # Every second part is a number; others, such as a superscript 2, may count as digits, too.
     return sorted(files, key=lambda path: [
-        int(part) if part.isdigit() else part for part in re.split(r'(\d+)', path.name)])
+        int(part) if index % 2 else part
+        for index, part in enumerate(re.split(r'(\d+)', path.name))])
 
 
 def _resized(image: np.ndarray, size: Tuple[int, int]) -> np.ndarray:

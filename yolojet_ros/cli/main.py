@@ -16,7 +16,7 @@ from yolojet_ros.core.text import one_line
 # Each is a module beside this one with add_parser(subparsers), which sets `run`
 # to a function from the parsed arguments to an exit code. These modules import
 # only the standard library at their top, so that help needs no environment.
-COMMANDS = ('demo', 'bench', 'test', 'model', 'engine', 'track', 'gpu-check')
+COMMANDS = ('detect', 'demo', 'bench', 'test', 'model', 'engine', 'track', 'gpu-check')
 
 _LONGEST = 10_000  # characters of a message, which may hold a command
 
@@ -32,6 +32,7 @@ EPILOG = """\
 start here:
   ./yolojet demo                    synthetic camera -> detector -> tracks, 10 s, with a video
   ./yolojet demo --source 0         the same with your camera
+  ./yolojet detect IMAGE --model FILE   a model of your own on an image, without ROS
   ./yolojet test                    every test
 
 as a ROS 2 package:

@@ -30,10 +30,8 @@ def image_size(text: str) -> Tuple[int, int]:
 
     :raises UserError: if a side is not a positive multiple of 32.
     """
-    try:
-        width, height = (int(part) for part in text.lower().split('x'))
-    except ValueError:
-        raise UserError(f'"{text}" is no image size; write it as WIDTHxHEIGHT, 320x192') from None
+    from yolojet_ros.core.knob_values import parse_size
+    width, height = parse_size('the input size', text.lower()) or (0, 0)
     if width < 32 or height < 32 or width % 32 or height % 32:
         raise UserError(
             f'the input size {width}x{height} does not suit YOLOv8; both sides must be '

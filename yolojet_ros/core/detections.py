@@ -55,3 +55,9 @@ class Detections:
     def empty(cls) -> Detections:
         """Return no detections, with arrays of the right types."""
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+
+
+def best_classes(probabilities: np.ndarray, count: int) -> np.ndarray:
+    """Return int64[k], at most `count` classes of a classifier above 0, the best first."""
+    best = np.argsort(-probabilities, kind='stable')[:count]
+    return best[probabilities[best] > 0]

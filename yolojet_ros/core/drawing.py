@@ -8,7 +8,7 @@ from typing import Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
-from yolojet_ros.core.detections import Detections
+from yolojet_ros.core.detections import best_classes, Detections
 from yolojet_ros.core.rotated import corners
 
 _GOLDEN_RATIO = 0.618033988749895
@@ -105,10 +105,9 @@ def _draw_classes(
     image: np.ndarray, probabilities: np.ndarray, names: Sequence[str], thickness: int,
 ) -> None:
     top = 0
-    for index in np.argsort(-probabilities, kind='stable')[:_BEST_CLASSES]:
-        if probabilities[index] > 0:
-            label = f'{names[index]} {probabilities[index]:.2f}'
-            top += _write(image, label, 0, top, color_of(int(index)), thickness)
+    for index in best_classes(probabilities, _BEST_CLASSES):
+        label = f'{names[index]} {probabilities[index]:.2f}'
+        top += _write(image, label, 0, top, color_of(int(index)), thickness)
 
 
 def _write(

@@ -83,6 +83,8 @@ def held_folder(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
+# Characters of a temporary name from the final one, which may be as long as names can be.
+_PREFIX = 40
 # Full disk, full quota, limit of the file size, broken disk.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -109,7 +111,7 @@ def atomic_path(path: Union[str, Path], private: bool = False) -> Iterator[Path]
             raise UserError(f'cannot write {path}: it is there and is no file; name a file')
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix='.' + path.stem + '-', suffix=suffix)
+            dir=path.parent, prefix='.' + path.stem[:_PREFIX] + '-', suffix=suffix)
         os.close(handle)
     except OSError as error:
         raise UserError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from difflib import get_close_matches
+from typing import Any, Iterable, Sequence
 
 _LIMIT = 60  # characters
 
@@ -37,3 +38,12 @@ def one_line(text: str, limit: int = 1000) -> str:
     line = ' '.join(text[:2 * limit].split())
     line = ''.join(char if char.isprintable() else '?' for char in line)
     return line if len(line) <= limit else line[:limit] + '...'
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the question after the known name that was meant, or nothing."""
+    known = list(known)
+    # Also `low_score` for `tracker.low_score`.
+    found = [other for other in known if other.rpartition('.')[2] == name]
+    found = found or get_close_matches(name, known, 1)
+    return f'; did you mean {found[0]}?' if found else ''

@@ -85,7 +85,7 @@ def _load_session(path: Path, threads: Optional[int], spinning: bool):
     if not path.is_file():
         raise UserError(f'no model file at {path}; give the path of a YOLOv8 ONNX file')
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised, too
     options.intra_op_num_threads = threads or os.cpu_count() or 1
     options.add_session_config_entry('session.intra_op.allow_spinning', str(int(spinning)))
     try:

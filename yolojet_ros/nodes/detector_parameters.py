@@ -11,6 +11,7 @@ from rclpy.parameter import Parameter
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.filters import FilterParams
 from yolojet_ros.core.image_formats import MAX_PIXELS
+from yolojet_ros.core.knob_values import parse_names, parse_size, read_dataclass
 from yolojet_ros.inference.load import BACKENDS
 from yolojet_ros.ros import parameters
 from yolojet_ros.tracking import TrackerParams
@@ -68,11 +69,11 @@ class DetectorParameters:
         for name, choices in _CHOICES.items():
             parameters.check_choice(name, values[name], choices)
         own = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
-        own['input_size'] = parameters.parse_size('input_size', values['input_size'])
-        own['plugins'] = parameters.parse_names('plugins', values['plugins'])
+        own['input_size'] = parse_size('input_size', values['input_size'])
+        own['plugins'] = parse_names('plugins', values['plugins'])
         return cls(
-            filters=parameters.read_dataclass(FilterParams, values),
-            tracker=parameters.read_dataclass(TrackerParams, values, _TRACKER_PREFIX), **own)
+            filters=read_dataclass(FilterParams, values),
+            tracker=read_dataclass(TrackerParams, values, _TRACKER_PREFIX), **own)
 
 
 def declare(node: Node) -> None:

@@ -12,7 +12,7 @@ from vision_msgs.msg import (
     BoundingBox2D, Detection2D, Detection2DArray, LabelInfo, ObjectHypothesis,
     ObjectHypothesisWithPose, VisionClass, VisionInfo)
 
-from yolojet_ros.core.detections import Detections
+from yolojet_ros.core.detections import best_classes, Detections
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.model_card import ModelCard
 from yolojet_ros.core.rotated import corners
@@ -76,10 +76,9 @@ def classification_message(
     :param probabilities: float32[classes]
     :param most: classes at most
     """
-    best = np.argsort(-probabilities, kind='stable')[:most]
     return vision_msgs.msg.Classification(header=header, results=[
         ObjectHypothesis(class_id=names[index], score=float(probabilities[index]))
-        for index in best if probabilities[index] > 0])
+        for index in best_classes(probabilities, most)])
 
 
 def vision_info_message(header: Header, card: ModelCard, backend: str) -> VisionInfo:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import array
 from dataclasses import fields
-from difflib import get_close_matches
 import math
-import re
-from typing import (
-    Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar)
+from typing import Any, Iterable, List, Optional, Sequence, Type
 
 from rcl_interfaces.msg import (
     FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult)
@@ -17,9 +13,8 @@ from rclpy.parameter import Parameter
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.core.text import one_line, shown
-
-Params = TypeVar('Params')
+from yolojet_ros.core.knob_values import LISTS, polygon
+from yolojet_ros.core.text import nearest, one_line, shown
 
 _WANTED = {bool: 'true or false', int: 'an integer', float: 'a number', str: 'a text'}
 _TYPES = {Parameter.Type.BOOL: bool, Parameter.Type.INTEGER: int, Parameter.Type.DOUBLE: float,
@@ -72,7 +67,7 @@ def _conform(node: Any, parameter: Parameter) -> Parameter:
             raise UserError(f'{shown(name)} is read from the start only; '
                             + node.how_to_change(name))
         raise UserError(f'{shown(name)} is no parameter of this node'
-                        + _nearest(name, node.get_parameters_by_prefix('')))
+                        + nearest(name, node.get_parameters_by_prefix('')))
     if parameter.type_ == Parameter.Type.NOT_SET:
         raise UserError(f'{name} cannot be deleted; set the value that you want instead')
     descriptor = node.describe_parameter(name)
@@ -192,16 +187,7 @@ def warn_of_unknown(node: Node, later: Iterable[str] = ()) -> None:
         if name not in known:
             node.get_logger().warning(
                 f'{shown(name)} is no parameter of this node and has no effect'
-                + _nearest(name, known))
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    """Return the question after a name that was meant, or nothing."""
-    known = list(known)
-    # Also `low_score` for `tracker.low_score`.
-    found = [other for other in known if other.rpartition('.')[2] == name]
-    found = found or get_close_matches(name, known, 1)
-    return f'; did you mean {found[0]}?' if found else ''
+                + nearest(name, known))
 
 
 def declare_dataclass(node: Node, params: Type, prefix: str = '') -> None:
@@ -214,98 +200,5 @@ def declare_dataclass(node: Node, params: Type, prefix: str = '') -> None:
 
 def _describe_polygon(node: Node, name: str) -> None:
     """Let a polygon say its type: rclpy takes that of its value, and makes one up for none."""
-    if _LISTS.get(name) is _polygon:
+    if LISTS.get(name) is polygon:
         node.describe_parameter(name).type = Parameter.Type.DOUBLE_ARRAY.value
-
-
-def read_dataclass(
-    params: Type[Params], values: Mapping[str, Any], prefix: str = '',
-) -> Params:
-    """
-    Build a dataclass of knobs from parameter values by full name.
-
-    :raises UserError: naming the parameter that is wrong.
-    """
-    arguments: Dict[str, Any] = {}
-    for item in fields(params):
-        value = values[prefix + item.name]
-        parse = _LISTS.get(item.name)
-        arguments[item.name] = parse(item.name, parse_list(value)) if parse else value
-    return params(**arguments)
-
-
-def parse_size(name: str, value: str) -> Optional[Tuple[int, int]]:
-    """
-    Return (width, height) of a text such as 640x384, None of an empty one.
-
-    :raises UserError: if it is none.
-    """
-    found = re.fullmatch(r'([1-9]\d{0,4})x([1-9]\d{0,4})', value, re.ASCII)
-    if value and not found:
-        raise UserError(
-            f'{name} is {shown(value)}; set width and height in pixels, such as 640x384, or '
-            'leave it empty')
-    return (int(found[1]), int(found[2])) if found else None
-
-
-def parse_list(value: Any) -> List[Any]:
-    """Return a list parameter's entries; `['']` is empty, as YAML files often need it."""
-    is_list = isinstance(value, (list, tuple, array.array))
-    entries = list(value) if is_list else [value]
-    return [] if entries in ([''], [None]) else entries
-
-
-def parse_names(name: str, value: Any) -> Tuple[str, ...]:
-    """
-    Return the entries of a list of strings.
-
-    :raises UserError: if an entry is none.
-    """
-    return _strings(name, parse_list(value), 'names')
-
-
-def _class_names(name: str, entries: Sequence[Any]) -> Tuple[str, ...]:
-    return _strings(name, entries, 'class names')
-
-
-def _strings(name: str, entries: Sequence[Any], what: str) -> Tuple[str, ...]:
-    for entry in entries:
-        if not isinstance(entry, str):
-            raise UserError(f'{name} holds {shown(entry)}; it must be a list of {what}')
-    return tuple(entries)
-
-
-def _class_thresholds(name: str, entries: Sequence[Any]) -> Tuple[Tuple[str, float], ...]:
-    pairs = []
-    for entry in entries:
-        class_name, colon, value = str(entry).rpartition(':')
-        try:
-            pairs.append((class_name.strip(), float(value)))
-        except ValueError:
-            colon = ''
-        if not colon:
-            raise UserError(
-                f'{name} holds {shown(entry)}; each entry must be NAME:VALUE, '
-                'such as "person:0.5"')
-    return tuple(pairs)
-
-
-def _polygon(name: str, entries: Sequence[Any]) -> Tuple[Tuple[float, float], ...]:
-    try:
-        if any(isinstance(entry, bool) for entry in entries):
-            raise TypeError
-        numbers = [float(entry) for entry in entries]
-    except (TypeError, ValueError):
-        raise UserError(
-            f'{name} is {shown(list(entries))}; it must be numbers x1, y1, x2, y2, ...') from None
-    if len(numbers) % 2:
-        raise UserError(
-            f'{name} has {len(numbers)} numbers; it must be pairs x1, y1, x2, y2, ...')
-    return tuple(zip(numbers[::2], numbers[1::2]))
-
-
-_LISTS: Dict[str, Callable[[str, Sequence[Any]], tuple]] = {
-    'classes': _class_names,
-    'class_thresholds': _class_thresholds,
-    'roi': _polygon,
-}
