@@ -84,6 +84,8 @@ class HostDevice(device_.Device):
     def pinned(self, shape, dtype):
         dtype = np.dtype(dtype)
         count = int(np.prod(shape))
+        if not count:  # as cuMemHostGetDevicePointer
+            raise _CudaError('invalid argument')
         memory = cuda_on_host._aligned(count * dtype.itemsize)
         return self._buffer(memory.view(dtype).reshape(shape), 0, True)
 

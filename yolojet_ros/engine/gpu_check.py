@@ -335,7 +335,8 @@ class GpuCheck:
             # Weights may be random: the best rows are taken for objects.
             least = float(np.sort(scores)[-min(_CANDIDATES, scores.size)])
             selection = FilterParams(
-                score_threshold=least, max_detections=_OBJECTS).resolve(card.names)
+                score_threshold=least, iou_threshold=0.9,
+                max_detections=_OBJECTS).resolve(card.names)
             steps = benchmark.stages(backend, view, selection, runs)
             found = backend.detect(view, selection, StageTimes())
         finally:

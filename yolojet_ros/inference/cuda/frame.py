@@ -181,10 +181,10 @@ class Frame:
         self.kept = self._allocate(kernels.KEPT.itemsize * batch)
         reading = self._card.head
         columns = 4 + reading.extras if reading.extras and not reading.masks else 0
-        self.gathered = self._pinned((batch, MAX_BOXES, columns), np.float32)
+        self.gathered = self._pinned_or_none((batch, MAX_BOXES, columns), np.float32)
         # A classifier's scores are its result.
         classes = reading.classes if self._card.task == 'classify' else 0
-        self.scores = self._pinned((batch, classes), heads[0].dtype)
+        self.scores = self._pinned_or_none((batch, classes), heads[0].dtype)
         dtype = kernels.selection_dtype(len(self._card.names))
         self._host_selection = self._pinned(1, dtype)
         self.selection_buffer = self._allocate(dtype.itemsize)
@@ -233,7 +233,7 @@ class Frame:
         recording.enqueue_copy(self.stream)
         self.enqueue_letterbox(recording)
         self.enqueue_network()
-        if self.scores.array.size:
+        if self.scores is not None:
             self.device.copy_out(self.scores.array, self.outputs[0], self.stream)
             return
         self.enqueue_decode(recording)
@@ -272,7 +272,7 @@ class Frame:
     def enqueue_extras(self, recording: Recording) -> None:
         """Enqueue angles, keypoints and masks; the latter two only where they are wanted."""
         images = len(recording.samplings)
-        if self.gathered.array.size and (recording.extras or self._card.task == 'obb'):
+        if self.gathered is not None and (recording.extras or self._card.task == 'obb'):
             self._functions.gather.prepared_async_call(
                 (MAX_BOXES, images, 1), _GATHER_BLOCK, self.stream, self.head.pointer,
                 self.kept.pointer, self.gathered.pointer)
@@ -289,7 +289,7 @@ class Frame:
     def finish(self, recording: Recording, images: int) -> List[Detections]:
         """Wait for the frame and return the detections of each image."""
         self.stream.synchronize()
-        if self.scores.array.size:
+        if self.scores is not None:
             return [classify([scores], self._card.head) for scores in self.scores.array[:images]]
         return [self._detections(recording, image) for image in range(images)]
 
@@ -297,7 +297,7 @@ class Frame:
         result = self.results.array[image]
         count = int(result['count'])
         letterbox = recording.samplings[image].letterbox
-        gathered = self.gathered.array[image, :count]
+        gathered = None if self.gathered is None else self.gathered.array[image, :count]
         rotated = keypoints = masks = None
         if self._card.task == 'obb':
             rotated = letterbox.inverse_rotated(gathered.copy())
@@ -325,6 +325,10 @@ class Frame:
     def _upload(self, array: np.ndarray) -> Buffer:
         self._buffers.append(self.device.upload(array))
         return self._buffers[-1]
+
+    def _pinned_or_none(self, shape, dtype) -> Optional[Buffer]:
+        # There is no memory of no bytes.
+        return self._pinned(shape, dtype) if np.prod(shape) else None
 
     def _pinned(self, shape, dtype) -> Buffer:
         self._buffers.append(self.device.pinned(shape, dtype))
