@@ -1,5 +1,5 @@
 """
-Build a TensorRT engine from a YOLOv8 ONNX file, on the machine that will run it.
+Build a TensorRT engine from an ONNX file, on the machine that will run it.
 
     ros2 launch yolojet_ros build_engine.launch.py onnx:=/path/to/yolov8n.onnx
     ros2 launch yolojet_ros build_engine.launch.py onnx:=m.onnx precision:=int8 calib:=/images
@@ -19,7 +19,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 # Name, type, default (None: it must be given), description.
 ARGUMENTS = (
-    ('onnx', str, None, 'YOLOv8 .onnx file to build from.'),
+    ('onnx', str, None, '.onnx file to build from.'),
     ('profile', str, 'auto', 'Kind of machine: auto, or a file of config/profiles such as '
                              'jetson_orin_nano.'),
     ('precision', str, '', 'fp32, fp16, int8 or best. Empty takes that of the profile.'),

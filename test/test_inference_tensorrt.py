@@ -303,6 +303,14 @@ def test_an_engine_that_gives_class_logits_is_refused(trt, tmp_path):
         load_backend(engine)
 
 
+def test_an_engine_of_another_input_size_than_is_wanted_is_refused(trt, tmp_path):
+    engine = build(tmp_path, conv_model.build())
+    load_backend(engine, input_size=conv_model.SIZE).close()
+    with pytest.raises(UserError, match='own.engine takes images of 96x64 only; input_size asks '
+                       'for 640x640: leave it empty'):
+        load_backend(engine, input_size=(640, 640))
+
+
 def test_an_engine_of_a_fixed_batch_runs_whole_with_a_warning(trt, tmp_path):
     single = load_backend(build(tmp_path, conv_model.build()))
     (tmp_path / 'two').mkdir()

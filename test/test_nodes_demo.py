@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from models import write_model
 from ros_peers import DOMAIN, NodeProcess, Peer, ROOT
 
 
@@ -85,6 +86,14 @@ def test_wrong_input_is_one_sentence(tmp_path, arguments, words):
     assert process.returncode == 2, process.stdout + process.stderr
     message = process.stderr.strip().splitlines()[-1]
     assert message.startswith('yolojet: ') and words in message
+
+
+def test_a_classifier_is_refused_because_it_detects_nothing(tmp_path):
+    model = write_model(tmp_path / 'classify.onnx', np.array([[0.2, 0.7, 0.1]]),
+                        metadata={'task': 'classify'})
+    process = _yolojet('demo', '--seconds', 1, '--out', tmp_path, '--model', model)
+    assert process.returncode == 2, process.stdout + process.stderr
+    assert 'the model is a classifier' in process.stderr.strip().splitlines()[-1]
 
 
 def test_a_scene_without_known_objects_fails_the_demo(tmp_path):

@@ -167,7 +167,7 @@ def test_nothing_is_computed_that_nobody_listens_to(models, start):
     values = computed('not wanted by anybody')
     assert values['task'] == 'segment'
     assert not {'instance_mask_ms_p50', 'class_mask_ms_p50', 'debug_image_ms_p50'} & set(values)
-    for topic in ('instance_mask', 'class_mask', 'debug_image', 'instance_mask'):
+    for topic in ('instance_mask', 'debug_image', 'class_mask', 'instance_mask'):
         listener, = _listen(peer, **{topic: Image})
         _see(peer, listener)
         values = computed('computed')

@@ -69,7 +69,7 @@ def draw_masks(image: np.ndarray, labels: np.ndarray, colors: Sequence[Color]) -
     :param labels: uint16[H, W], 1 + index of the pixel's detection, 0 for none
     :param colors: of the detections
     """
-    tints = np.array([(0, 0, 0), *colors], np.uint8)[labels]
+    tints = np.take(np.array([(0, 0, 0), *colors], np.uint8), labels, axis=0)
     cv2.copyTo(cv2.addWeighted(image, 0.5, tints, 0.5, 0), (labels > 0).astype(np.uint8), image)
 
 

@@ -127,7 +127,7 @@ class LabelImage(Masks):
         renumbered = np.zeros(max(int(self._image.max(initial=0)), 0) + 1, np.uint16)
         inside = self._indices < len(renumbered) - 1
         renumbered[1 + self._indices[inside]] = 1 + np.flatnonzero(inside)
-        return renumbered[self._image]
+        return np.take(renumbered, self._image)
 
     def each(self) -> Iterator[np.ndarray]:
         for index in self._indices:

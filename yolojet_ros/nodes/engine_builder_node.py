@@ -23,7 +23,7 @@ _INTERRUPTED = 130  # exit code
 _SETTLE_SECONDS = 0.5  # in which the last diagnostics reach their subscribers
 # Parameter, default, option of engine.plan.Options, description. Empty and -1 leave it open.
 _PARAMETERS = (
-    ('onnx', '', 'onnx', 'YOLOv8 .onnx file to build from.'),
+    ('onnx', '', 'onnx', '.onnx file to build from.'),
     ('profile', 'auto', 'profile', 'auto, a name of config/profiles, or a .yaml file.'),
     ('out', '', 'out', 'Engine file to write; empty: beside the .onnx file.'),
     ('precision', '', 'precision', "fp32, fp16, int8 or best; empty: the profile's."),
@@ -69,7 +69,7 @@ class EngineBuilderNode(parameters.CheckedParameters, Node):
             if value not in ('', -1):
                 values[option] = value
         if 'onnx' not in values:
-            raise UserError('the parameter "onnx" is empty; set it to a YOLOv8 .onnx file')
+            raise UserError('the parameter "onnx" is empty; set it to an .onnx file')
         return Options(**values)
 
     def _build(self) -> None:

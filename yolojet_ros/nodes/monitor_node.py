@@ -63,6 +63,7 @@ class MonitorNode(parameters.CheckedParameters, Node):
         self._first_result: Optional[float] = None
         self._finished_at: Optional[float] = None
         self._summary: Optional[Dict[str, Any]] = None
+        self._refusal = ''
         self._artist: Optional[_Artist] = None
         if self.get_parameter('draw').value:
             self._start_drawing()
@@ -118,6 +119,11 @@ class MonitorNode(parameters.CheckedParameters, Node):
         if not self._watching and self.count_publishers('detections'):
             self._watching = True
             self.get_logger().info('watching')
+        if not self._watching and self.count_publishers('classification'):
+            self._refusal = (
+                'the model is a classifier, and there are no detections to watch; take a model '
+                'for detect, segment, pose or obb')
+            self.context.try_shutdown()
         if self._first_result is not None:
             elapsed = now - self._first_result
             recent = self._latencies[-30:]
@@ -181,7 +187,7 @@ class MonitorNode(parameters.CheckedParameters, Node):
         """
         Write the results.
 
-        :raises UserError: if they cannot be written.
+        :raises UserError: if they cannot be written, or there was nothing to watch.
         """
         self._bar.close()
         try:
@@ -192,6 +198,8 @@ class MonitorNode(parameters.CheckedParameters, Node):
                     path.write_text(json.dumps(self._summary, indent=2) + '\n')
         finally:
             self.destroy_node()
+        if self._refusal:
+            raise UserError(self._refusal)
 
 
 class _Artist:

@@ -40,5 +40,5 @@ class ClassMask(Output):
         values = np.zeros(1 + len(result.detections), np.uint8)
         values[1:] = result.detections.classes + 1
         message = Image(header=header)
-        fill_image(message, values[result.labels], 'mono8')
+        fill_image(message, np.take(values, result.labels), 'mono8')
         return message

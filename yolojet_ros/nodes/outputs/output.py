@@ -44,7 +44,7 @@ class Output(ABC):
     tasks: of the models that have it
     extras: whether it shows masks or keypoints, which are computed only while it is wanted
 
-    All methods but the first and the last are called by the thread of the frames.
+    `wanted` and `publish` are called by the thread of the frames.
     """
 
     topic: str
