@@ -17,6 +17,7 @@ _SECONDS = 5  # a command that runs for longer has accepted its arguments
 
 _LINES = """\
 model info model.onnx
+model info my.engine --input-size 64x64
 model info weights.pt
 model info --variant n --classes 3
 model train new.pt --variant n --size 64x64 --steps 1 --stills 2 --batch 1 --validation-stills 1 \
@@ -43,6 +44,8 @@ engine profile my.engine --runs 1 --top 1 --json new.json --chart new.png
 engine verify my.engine --onnx model.onnx --images images --count 1
 engine reference --onnx model.onnx --out new.npz --images images --count 1
 engine export-report my.engine --out new.md
+detect images half.jpg --model model.onnx --json --set score_threshold=0.5 --save new
+detect images --model model.onnx --input-size 96x64 --backend auto
 track evaluate --scenes 1 --seconds 0.2 --rate 10 --camera-motion off --set lost_seconds=2
 track evaluate mot --camera-motion off --plot new.png
 bench --model model.onnx

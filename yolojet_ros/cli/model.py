@@ -50,26 +50,25 @@ def require_torch() -> None:
 
 
 def _add_info(commands) -> None:
-    parser = commands.add_parser('info', help='parameters and identity of a network or file')
-    parser.add_argument('file', nargs='?', type=Path, help='.pt or .onnx file')
+    parser = commands.add_parser('info', help='what a file or network is, and how its head is read')
+    parser.add_argument('file', nargs='?', type=Path, help='.onnx, .engine or .pt file')
+    parser.add_argument('--input-size', metavar='WxH', default='',
+                        help='input of an .onnx file that leaves it open')
     parser.add_argument('--variant', default='n', help='n, s or m (without a file)')
     parser.add_argument('--classes', type=int, default=80, help='classes (without a file)')
     parser.set_defaults(run=_info)
 
 
 def _info(args: argparse.Namespace) -> int:
-    from yolojet_ros.model import onnx_file
-
     if args.file and args.file.suffix == '.onnx':
-        model = onnx_file.load(args.file)
-        card = onnx_file.card(model, args.file.name)
-        width, height = card.input_size
-        print(f'{args.file.name}: {onnx_file.weight_count(model):,} weights, '
-              f'input {width}x{height}, opset {onnx_file.opset(model)}, '
-              f'task {card.task}')
-        print(f'  head: {card.head.head.title}, known {card.evidence}')
-        for key, value in sorted(onnx_file.metadata(model).items()):
-            print(f'  {key}: {value}')
+        from yolojet_ros.cli.model_info import print_onnx
+        from yolojet_ros.core.knob_values import parse_size
+        print_onnx(args.file, parse_size('--input-size', args.input_size))
+        return 0
+    from yolojet_ros.inference.load import ENGINE_SUFFIXES
+    if args.file and args.file.suffix in ENGINE_SUFFIXES:
+        from yolojet_ros.cli.model_info import print_engine
+        print_engine(args.file)
         return 0
     require_torch()
     from yolojet_ros.model import checkpoint

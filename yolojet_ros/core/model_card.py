@@ -8,7 +8,7 @@ from typing import Mapping, Optional, Sequence, Tuple
 from yolojet_ros.core.card_file import CardFile, KEY as CARD_KEY
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.head import (
-    BY_KEY, describe, Evidence, Facts, HEADS, MAX_CLASSES, Reading, readings, STRIDES, TASKS)
+    BY_KEY, Evidence, Facts, HEADS, MAX_CLASSES, Reading, readings, STRIDES, TASKS)
 from yolojet_ros.core.image_input import ImageInput
 from yolojet_ros.core.metadata import read_names, read_numbers
 from yolojet_ros.core.tensors import is_fixed, TensorSpec
@@ -24,6 +24,18 @@ MAX_KEYPOINTS = 256
 # One anchor point on the largest stride of an ordinary head.
 _MIN_SIDE = STRIDES[-1]
 _INPUT_TYPES = ('float32', 'float16', 'uint8')
+
+
+class UnknownHead(UserError):
+    """
+    The outputs of a model can be read in no way, or in several.
+
+    choices: those ways
+    """
+
+    def __init__(self, message: str, choices: Sequence[Reading] = ()) -> None:
+        super().__init__(message)
+        self.choices = tuple(choices)
 
 
 @dataclass(frozen=True)
@@ -237,7 +249,7 @@ def _choose(source: str, facts: Facts, said: CardFile) -> Tuple[str, Reading]:
     """
     Return (why, the reading) that alone fits best.
 
-    :raises UserError: if none fits, or two fit alike, with what to write into a card file.
+    :raises UnknownHead: if none fits, or two fit alike, with what to write into a card file.
     """
     heads = (BY_KEY[said.head],) if said.head else HEADS
     found = readings(facts, heads)
@@ -245,7 +257,7 @@ def _choose(source: str, facts: Facts, said: CardFile) -> Tuple[str, Reading]:
     file = CardFile.name(source)
     if not found:
         wanted = ', '.join(heads[0].outputs) if said.head else 'one of a known kind'
-        raise UserError(
+        raise UnknownHead(
             f'{source} gives {one_line(outputs, 300) or "no output"}; {_missing(facts)}'
             f'a head ({wanted}) is needed for an input of {facts.size[0]}x{facts.size[1]}'
             + (f': correct {file}' if said.head else
@@ -258,10 +270,11 @@ def _choose(source: str, facts: Facts, said: CardFile) -> Tuple[str, Reading]:
     elif best > Evidence.POSSIBLE and len(rivals) == 1:
         return _WHY[best], reading
     ways = [f'"head: {other.head.key}" for {other.head.title}' for other in rivals]
-    raise UserError(
+    raise UnknownHead(
         f'{source} gives {one_line(outputs, 300)}, which '
         + (f'{len(rivals)} kinds of head give' if len(rivals) > 1 else 'proves too little')
-        + f'; say which it is in a file {file} beside it: {" or ".join(ways)}')
+        + f'; say which it is in a file {file} beside it: {" or ".join(ways)}',
+        rivals)
 
 
 _WHY = {

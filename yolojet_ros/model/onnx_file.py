@@ -77,11 +77,16 @@ def read_head(model: onnx.ModelProto, source: str) -> Tuple[List[str], ModelCard
 
     :raises UserError: as card().
     """
-    constants = {t.name for t in model.graph.initializer}
-    inputs = [_spec(i) for i in model.graph.input if i.name not in constants]
-    outputs = [_spec(output) for output in _with_known_shapes(model).graph.output]
+    inputs, outputs = tensors(model)
     found = ModelCard.read(source, metadata(model), inputs, outputs)
     return [outputs[index].name for index in found.head.outputs], found
+
+
+def tensors(model: onnx.ModelProto) -> Tuple[List[TensorSpec], List[TensorSpec]]:
+    """Return the inputs and the outputs, with the sizes that can be inferred."""
+    constants = {constant.name for constant in model.graph.initializer}
+    inputs = [_spec(value) for value in model.graph.input if value.name not in constants]
+    return inputs, [_spec(output) for output in _with_known_shapes(model).graph.output]
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
