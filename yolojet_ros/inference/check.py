@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from yolojet_ros.core.card_file import CardFile
 from yolojet_ros.core.decode import MAX_SCORE, sigmoid, Table
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.core.head import Place
+from yolojet_ros.core.head import BY_KEY, Place
 from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.image_input import PAD_VALUE
 from yolojet_ros.core.model_card import ModelCard
@@ -19,6 +20,9 @@ from yolojet_ros.inference.backend import Backend, BackendError
 _LEAST_SCORE = -0.01
 # Pixels; boxes of a whole head that all lie below it are given in 0..1 of the image.
 _UNIT = 2.0
+# Boxes before decoding are offsets to anchor points and logarithms of sides, in strides; those
+# after it lie all over the input.
+_MOST_OFFSET, _MOST_LOGARITHM = 10.0, 20.0
 _BLOCK = 16
 
 Loaded = TypeVar('Loaded', bound=Backend)
@@ -71,14 +75,17 @@ def examine(outputs: Sequence[np.ndarray], card: ModelCard) -> Optional[str]:
         scores = table.take(
             Place(head.score.output, head.score.column + head.first_class), card.head.classes)
         if head.logits:
+            if scores.min(initial=0) >= 0:
+                return ('class scores that are 0.5 at least, all of them, once the sigmoid is '
+                        f'taken that {head.title} wants; {_say(card)}')
             scores = sigmoid(scores)
     else:
         scores = table.one(head.score)
     if head.label is not None and head.final:
         used = scores > 0  # the others are not used
         boxes, scores, labels = boxes[:, used], scores[used], labels[used]
-    return (_odd_scores(card, scores) or _odd_boxes(card, boxes)
-            or _odd_labels(card, labels) or _odd_columns(card, table))
+    return (_odd_columns(card, table) or _odd_scores(card, scores) or _odd_boxes(card, boxes)
+            or _odd_labels(card, labels))
 
 
 def _odd_scores(card: ModelCard, scores: np.ndarray) -> Optional[str]:
@@ -95,10 +102,17 @@ def _odd_boxes(card: ModelCard, boxes: np.ndarray) -> Optional[str]:
     if head.normalized and most > _UNIT:
         return (f'boxes up to {most:.4g} where 0..1 of the image is expected of '
                 f'{head.title}; {_say(card)}')
-    # Without decoding, offsets and logarithms are small numbers, too.
-    if not head.normalized and not head.grid and 0 < most < _UNIT:
+    if head.grid:
+        if most > _MOST_LOGARITHM:
+            return (f'boxes up to {most:.4g} where offsets and logarithms are expected of '
+                    f'{head.title}: they are decoded already; {_say(card)}')
+        return None
+    if not head.normalized and 0 < most < _UNIT:
         return (f'boxes in 0..1 of the image where pixels of its input are expected of '
                 f'{head.title}: export it without normalization, or {_say(card)}')
+    if not head.final and 0 < most < _MOST_OFFSET:
+        return (f'boxes up to {most:.4g} where pixels of the whole input are expected of '
+                f'{head.title}: export it with its boxes decoded, or {_say(card)}')
     return None
 
 
@@ -114,14 +128,23 @@ def _odd_columns(card: ModelCard, table: Table) -> Optional[str]:
     head = card.head.head
     if head.ones is not None and not (table.one(head.ones) == 1).all():
         return f'other values than 1 in a column that is always 1 in {head.title}; {_say(card)}'
-    if head.key == 'yolov8_transposed' and card.head.classes == 2:
-        last = table.one(Place(0, 5))
+    if head.label is not None or head.columns_first:
+        return None
+    if head.ones is None and head.score.output == head.box.output and (
+            table.one(replace(head.box, column=head.box.column + 4)) == 1).all():
+        return (f'1 in all rows of a column that no {head.title} has so, as YOLOv6 does; '
+                + _write(card, 'yolov6'))
+    if card.head.classes == 2:
+        last = table.one(Place(head.score.output, head.score.column + head.first_class + 1))
         if (last == np.rint(last)).all() and last.any():
+            key = 'rtdetr_ultralytics_best' if head.final else 'deepstream'
             return ('whole numbers only as scores of the second class, so they are classes '
-                    'themselves, as in the boxes before NMS of DeepStream-Yolo; '
-                    'write "head: deepstream" into '
-                    f'{CardFile.name(card.source)} beside it')
+                    f'themselves, as in {BY_KEY[key].title}; {_write(card, key)}')
     return None
+
+
+def _write(card: ModelCard, key: str) -> str:
+    return f'write "head: {key}" into {CardFile.name(card.source)} beside it'
 
 
 def _say(card: ModelCard) -> str:
