@@ -10,11 +10,13 @@ import numpy as np
 
 from yolojet_ros.core.detections import best_classes, Detections
 from yolojet_ros.core.rotated import corners
+from yolojet_ros.core.text import one_line
 
 _GOLDEN_RATIO = 0.618033988749895
 _NO_TRACK = (160, 160, 160)
 _SURE_POINT = 0.5  # confidence from which on a keypoint is drawn
 _BEST_CLASSES = 5  # of a classifier that are written
+_LONGEST_NAME = 40  # characters
 # The limbs of a person, between the 17 keypoints of COCO.
 _PERSON = (
     (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8),
@@ -52,7 +54,7 @@ def draw_detections(
     for index, (outline, score, class_id, color) in enumerate(zip(
             outlines, detections.scores, detections.classes, colors)):
         tracked = detections.ids is not None and detections.ids[index] >= 0
-        label = names[class_id] + (f' #{tracks[index]}' if tracked else '') + f' {score:.2f}'
+        label = _short(names[class_id]) + (f' #{tracks[index]}' if tracked else '') + f' {score:.2f}'
         draw_outline(image, outline, label, color, thickness)
     if detections.keypoints is not None:
         for points, color in zip(detections.keypoints, colors):
@@ -79,8 +81,9 @@ def draw_outline(
     """Draw a polygon [k, 2] with its label above its top left, kept within the image."""
     points = np.rint(outline).astype(np.int32)
     cv2.polylines(image, [points], True, color, thickness, cv2.LINE_AA)
-    x, y = points.min(axis=0)
-    _write(image, label, int(x), int(y), color, thickness)
+    x, y = points.min(axis=0).tolist()
+    height = _line_height(thickness)
+    _write(image, label, x, y - height if y >= height else y, color, thickness)
 
 
 def draw_keypoints(
@@ -104,22 +107,35 @@ def _upright_corners(boxes: np.ndarray) -> np.ndarray:
 def _draw_classes(
     image: np.ndarray, probabilities: np.ndarray, names: Sequence[str], thickness: int,
 ) -> None:
-    top = 0
-    for index in best_classes(probabilities, _BEST_CLASSES):
-        label = f'{names[index]} {probabilities[index]:.2f}'
-        top += _write(image, label, 0, top, color_of(int(index)), thickness)
+    for line, index in enumerate(best_classes(probabilities, _BEST_CLASSES)):
+        label = f'{_short(names[index])} {probabilities[index]:.2f}'
+        _write(image, label, 0, line * _line_height(thickness), color_of(int(index)), thickness)
 
 
 def _write(
-    image: np.ndarray, label: str, x: int, y: int, color: Color, thickness: int,
-) -> int:
-    """Write a label on its colour above a point, or below where the image ends; its height."""
-    scale = 0.4 * max(thickness, 1) ** 0.7
-    (width, height), below = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    height += below + 2
-    top = y - height if y >= height else y
-    left = max(min(x, image.shape[1] - width - 2), 0)
+    image: np.ndarray, label: str, left: int, top: int, color: Color, thickness: int,
+) -> None:
+    """Write a label on its colour, moved into the image where it would leave it."""
+    scale = _font_scale(thickness)
+    (width, _), below = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    height = _line_height(thickness)
+    left = max(min(left, image.shape[1] - width - 2), 0)
+    top = max(min(top, image.shape[0] - height), 0)
     cv2.rectangle(image, (left, top), (left + width + 2, top + height), color, cv2.FILLED)
     cv2.putText(image, label, (left + 1, top + height - below), cv2.FONT_HERSHEY_SIMPLEX,
                 scale, (0, 0, 0), 1, cv2.LINE_AA)
-    return height
+
+
+def _line_height(thickness: int) -> int:
+    (_, height), below = cv2.getTextSize(
+        'X', cv2.FONT_HERSHEY_SIMPLEX, _font_scale(thickness), 1)
+    return height + below + 2
+
+
+def _font_scale(thickness: int) -> float:
+    return 0.4 * max(thickness, 1) ** 0.7
+
+
+def _short(name: str) -> str:
+    """Return a class name that a picture has room for; OpenCV crashes on half a surrogate pair."""
+    return one_line(name, _LONGEST_NAME)
