@@ -1,11 +1,15 @@
 """`yolojet detect` as people start it: real files in, JSON, copies and sentences out."""
 
+import fcntl
 import json
 import os
 from pathlib import Path
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 import cv2
@@ -201,6 +205,29 @@ def test_names_that_are_not_utf8_can_be_read_back_from_the_json(tmp_path, model)
     assert os.fsencode(entry['image']) == os.fsencode(tmp_path / name) and said == []
     assert (tmp_path / 'out' / name).is_file()
     assert len(_run(tmp_path / name, '--model', model)[0].splitlines()) == 1
+
+
+def test_videos_whose_names_are_not_utf8_are_refused(tmp_path, model, film):
+    named = film.rename(tmp_path / os.fsdecode(b'\xff.avi'))
+    out, said = _run(named, '--model', model, code=2)
+    assert out == '' and len(said) == 1 and 'is not UTF-8; rename it' in said[0]
+    film = named.rename(tmp_path / 'film.avi')
+    _, said = _run(film, '--model', model, '--save', tmp_path / os.fsdecode(b'\xff'), code=2)
+    assert len(said) == 1 and 'is not UTF-8; rename it' in said[0]
+
+
+def test_progress_is_shown_on_a_terminal_only(tmp_path, model, film):
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 80, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'yolojet_ros', 'detect', film, '--model', model, '--json'],
+        env={**os.environ, 'PYTHONPATH': str(_ROOT)}, stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    assert len(json.loads(process.stdout.read())) == 5 and process.wait(30) == 0
+    shown = b''
+    while b'5/5' not in shown:  # at its end it fails
+        shown += os.read(ours, 1 << 16)
+    os.close(ours)
 
 
 def test_a_broken_input_is_named_and_the_others_are_processed(tmp_path, model):

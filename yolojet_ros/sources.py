@@ -14,7 +14,7 @@ import numpy as np
 
 from yolojet_ros.core.compressed_images import IMAGE_SUFFIXES, read_image
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.core.files import home_path
+from yolojet_ros.core.files import home_path, utf8_path
 from yolojet_ros.sim.scene import Scene, SceneFrame
 
 DEFAULT_RATE = 30.0
@@ -136,7 +136,7 @@ class VideoSource(Source):
         self._capture.release()
 
     def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(str(self._path))
+        capture = cv2.VideoCapture(utf8_path(self._path))
         if not (capture.isOpened() and capture.grab()):
             raise UserError(f'{self._path} cannot be read as a video or image; expected one that '
                             f'OpenCV {cv2.__version__} reads, such as H.264 in .mp4')
@@ -154,7 +154,7 @@ class DeviceSource(Source):
         if index:
             self._capture = cv2.VideoCapture(int(index.group(1)), cv2.CAP_V4L2)
         else:
-            self._capture = cv2.VideoCapture(device)
+            self._capture = cv2.VideoCapture(utf8_path(device))
         if not self._capture.isOpened():
             present = ', '.join(sorted(map(str, Path('/dev').glob('video*')))) or 'no /dev/video*'
             raise UserError(

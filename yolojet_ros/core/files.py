@@ -58,6 +58,19 @@ def home_path(path: Union[str, Path]) -> Path:
             'write the path in full') from None
 
 
+def utf8_path(path: Union[str, Path]) -> str:
+    """
+    Return a path as text for libraries that crash on one that is not UTF-8, as OpenCV does.
+
+    :raises UserError: if it is not.
+    """
+    try:
+        str(path).encode('utf-8')
+    except UnicodeEncodeError:
+        raise UserError(f'the path {shown(str(path), 300)} is not UTF-8; rename it') from None
+    return str(path)
+
+
 @contextmanager
 def held_folder(path: Path) -> Iterator[None]:
     """

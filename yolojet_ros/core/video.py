@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.core.files import atomic_path
+from yolojet_ros.core.files import atomic_path, utf8_path
 
 
 @contextmanager
@@ -20,9 +20,10 @@ def video_file(path: Path, rate: float = 30.0) -> Iterator[Callable[[np.ndarray]
 
     Without a picture there is no file.
 
-    :raises UserError: if the video is not whole afterwards, as on a full disk.
+    :raises UserError: if the path is not UTF-8, or the video is not whole afterwards, as on a full disk.
     """
     with ExitStack() as stack:
+        utf8_path(path)
         writer: Optional[cv2.VideoWriter] = None
         temporary, count = path, 0
 
