@@ -23,7 +23,7 @@ _SHIM = r"""
 #include <cstring>
 #include <algorithm>
 struct Index { int x, y, z; };
-static Index blockIdx, threadIdx = {0, 0, 0}, blockDim = {1, 1, 1};
+static Index blockIdx, threadIdx = {0, 0, 0}, blockDim = {1, 1, 1}, gridDim = {1, 1, 1};
 #define __global__
 #define __device__
 #define __shared__ static
@@ -32,6 +32,7 @@ static void __syncthreads() {}
 static int __ffs(unsigned bits) { return __builtin_ffs((int)bits); }
 static float __int_as_float(int bits) { float f; std::memcpy(&f, &bits, 4); return f; }
 static int atomicAdd(int *p, int v) { int old = *p; *p += v; return old; }
+static unsigned atomicOr(unsigned *p, unsigned v) { unsigned old = *p; *p |= v; return old; }
 static unsigned atomicAnd(unsigned *p, unsigned v) { unsigned old = *p; *p &= v; return old; }
 using std::min;
 #define EACH(i, n) for (blockIdx.i = 0; blockIdx.i < (n); ++blockIdx.i)
@@ -63,10 +64,15 @@ extern "C" void host_rank_candidates(const Tally *tallies, const uint64 *keys, c
         int rows, Candidate *sorted, int images) {
     EACH(y, images) EACH(x, rows) rank_candidates(tallies, keys, c, rows, sorted);
 }
+extern "C" void host_overlap_rotated(const Head *head, const Tally *tallies,
+        const Candidate *sorted, const Selection *s, unsigned *overlaps, int images) {
+    blockIdx.x = 0;
+    EACH(y, images) overlap_rotated(head, tallies, sorted, s, overlaps);
+}
 #define HOST_SUPPRESS(NAME) \
-    extern "C" void host_##NAME(const Head *head, Tally *tallies, const Candidate *sorted, \
+    extern "C" void host_##NAME(unsigned *overlaps, Tally *tallies, const Candidate *sorted, \
             const Selection *s, const Geometry *g, int final, Result *r, Kept *k, int images) { \
-        EACH(x, images) NAME(head, tallies, sorted, s, g, final, r, k); \
+        EACH(x, images) NAME(overlaps, tallies, sorted, s, g, final, r, k); \
     }
 HOST_SUPPRESS(suppress_upright)
 HOST_SUPPRESS(suppress_rotated)

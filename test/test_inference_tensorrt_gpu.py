@@ -15,8 +15,8 @@ from yolojet_ros.inference.cuda.device import Device
 pytestmark = pytest.mark.gpu
 
 _LOST = """
-import numpy as np
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.engine import kernel_check
 from yolojet_ros.inference.backend import BackendError
 from yolojet_ros.inference.cuda import kernels
 from yolojet_ros.inference.cuda.device import Device
@@ -24,10 +24,10 @@ from yolojet_ros.inference.cuda.frame import Kernels
 device = Device()
 try:
     with device.current():
-        single = np.dtype(np.float32)
-        functions = Kernels(device, kernels.cubin(device.capability), single, single)
+        functions = Kernels(
+            device, kernels.cubin(device.capability), kernel_check.check_card('yolov8', 1, 1))
         stream = device.stream()
-        functions.letterbox.prepared_async_call((1, 1, 1), (32, 8, 1), stream, 16, 16, 32, 8)
+        functions.letterbox.prepared_async_call((1, 1, 1), (32, 8, 1), stream, 16, 16, 16, 32, 8)
         stream.synchronize()
 except BackendError as error:
     print('told:', error)
@@ -63,7 +63,11 @@ def test_decode_and_nms_equal_their_twins(device):
     with device.current():
         found = kernel_check.check_decode(device, np.random.default_rng(4))
     for head, deviation in found.items():
-        assert deviation.same_sets and deviation.box_px == 0 and deviation.score == 0, head
+        # Exponential functions and sines are those of two libraries.
+        loose = any(word in head for word in ('grid', 'rfdetr', 'obb'))
+        assert deviation.same_sets and deviation.mask >= 0.999, head
+        assert deviation.box_px <= (0.01 if loose else 0), head
+        assert deviation.score <= (1e-6 if loose else 0), head
 
 
 def test_no_memory_is_told_and_nothing_is_lost(device):

@@ -27,6 +27,8 @@ _GATHER_BLOCK = (64, 1, 1)
 _PAINT_BLOCK = (32, 8, 1)
 _RANK_THREADS = 256
 _SUPPRESS_THREADS = 512
+# Blocks and threads that look for overlaps of rotated boxes, enough for a large GPU.
+_OVERLAP_GRID, _OVERLAP_THREADS = 256, 128
 _SUFFIX = {'float32': 'f32', 'float16': 'f16', 'uint8': 'u8'}
 
 
@@ -45,6 +47,7 @@ class Kernels:
         rows = 'classes' if card.head.head.label is None else 'labelled'
         self.decode = module.get_function(f'decode_{rows}').prepare('PPPPPP')
         self.rank = module.get_function('rank_candidates').prepare('PPPiP')
+        self.overlap = module.get_function('overlap_rotated').prepare('PPPPP')
         boxes = 'rotated' if card.task == 'obb' else 'upright'
         self.suppress = module.get_function(f'suppress_{boxes}').prepare('PPPPPiPP')
         self.gather = module.get_function('gather').prepare('PPP')
@@ -179,6 +182,12 @@ class Frame:
         # The GPU writes the few boxes straight into host memory: no copy to wait for.
         self.results = self._pinned(batch, kernels.RESULT)
         self.kept = self._allocate(kernels.KEPT.itemsize * batch)
+        # A bit for each pair of candidates.
+        rotated = self._card.task == 'obb' and not self._card.head.final
+        overlaps = MAX_CANDIDATES * MAX_CANDIDATES // 8 * batch if rotated else 0
+        self.overlaps = self._allocate(overlaps)
+        if overlaps:
+            self.device.clear(self.overlaps, overlaps)
         reading = self._card.head
         columns = 4 + reading.extras if reading.extras and not reading.masks else 0
         self.gathered = self._pinned_or_none((batch, MAX_BOXES, columns), np.float32)
@@ -263,8 +272,13 @@ class Frame:
         functions.rank.prepared_async_call(
             (blocks(self.rows, _RANK_THREADS), images, 1), (_RANK_THREADS, 1, 1), self.stream,
             *common, self.rows, self.sorted.pointer)
+        if self._card.task == 'obb' and not self._card.head.final:
+            functions.overlap.prepared_async_call(
+                (_OVERLAP_GRID, images, 1), (_OVERLAP_THREADS, 1, 1), self.stream,
+                self.head.pointer, self.tallies.pointer, self.sorted.pointer,
+                self.selection_buffer.pointer, self.overlaps.pointer)
         functions.suppress.prepared_async_call(
-            (images, 1, 1), (_SUPPRESS_THREADS, 1, 1), self.stream, self.head.pointer,
+            (images, 1, 1), (_SUPPRESS_THREADS, 1, 1), self.stream, self.overlaps.pointer,
             self.tallies.pointer, self.sorted.pointer, self.selection_buffer.pointer,
             recording.geometries.pointer, int(self._card.head.final), self.results.pointer,
             self.kept.pointer)

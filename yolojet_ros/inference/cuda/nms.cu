@@ -95,13 +95,36 @@ __device__ inline int next_alive(const volatile unsigned *alive, int start, int 
     return count;
 }
 
+// Which candidates strike out which, for rotated boxes, whose overlap takes too long to look for
+// it one kept box at a time: bit j of row i. blockIdx.y is the image; any grid does.
+extern "C" __global__ void overlap_rotated(
+        const Head *head, const Tally *tallies, const Candidate *sorted,
+        const Selection *selection, unsigned *overlaps) {
+    int image = blockIdx.y, count = min(tallies[image].candidates, MAX_CANDIDATES);
+    sorted += (size_t)image * MAX_CANDIDATES;
+    overlaps += (size_t)image * MAX_CANDIDATES * (MAX_CANDIDATES / 32);
+    float threshold = selection->iou_threshold;
+    int agnostic = selection->agnostic, pairs = count * count;
+    for (int pair = blockIdx.x * blockDim.x + threadIdx.x; pair < pairs;
+         pair += gridDim.x * blockDim.x) {
+        int i = pair / count, j = pair % count;
+        if (j <= i) continue;
+        const Candidate best = sorted[i], other = sorted[j];
+        // Boxes whose upright ones do not meet do not either.
+        if ((agnostic || other.label == best.label) && iou(best.box, other.box) > 0.0f
+                && rotated_iou(read_rotated(*head, image, best.row),
+                               read_rotated(*head, image, other.row)) > threshold)
+            atomicOr(&overlaps[i * (MAX_CANDIDATES / 32) + (j >> 5)], 1u << (j & 31));
+    }
+}
+
 // One block for an image. Every kept box strikes out all later ones that overlap it, in parallel;
 // the next box still alive is kept next, and becomes a result if it is wanted. The rows of a
 // final head are objects already: none strikes out another. Ends the frame: the tally
 // starts from zero again.
 template <bool ROTATED>
 __device__ inline void suppress(
-        const Head *head, Tally *tallies, const Candidate *sorted, const Selection *selection,
+        unsigned *overlaps, Tally *tallies, const Candidate *sorted, const Selection *selection,
         const Geometry *geometries, int is_final, Result *results, Kept *kept_boxes) {
     __shared__ unsigned alive[MAX_CANDIDATES / 32];
     int image = blockIdx.x, thread = threadIdx.x;
@@ -132,20 +155,27 @@ __device__ inline void suppress(
             }
             ++kept;
         }
-        for (int i = current + 1 + thread; i < count && !is_final; i += blockDim.x) {
+        if (ROTATED && !is_final) {
+            const unsigned *struck = overlaps
+                + ((size_t)image * MAX_CANDIDATES + current) * (MAX_CANDIDATES / 32);
+            for (int word = thread; word * 32 < count; word += blockDim.x)
+                alive[word] &= ~struck[word];
+        }
+        for (int i = current + 1 + thread; i < count && !ROTATED && !is_final; i += blockDim.x) {
             if (!(alive[i >> 5] >> (i & 31) & 1)) continue;
             const Candidate other = sorted[i];
-            if (!agnostic && other.label != best.label) continue;
-            float overlap = iou(best.box, other.box);
-            // Boxes whose upright ones do not meet do not either.
-            if (ROTATED && overlap > 0.0f)
-                overlap = rotated_iou(read_rotated(*head, image, best.row),
-                                      read_rotated(*head, image, other.row));
-            if (overlap > threshold) atomicAnd(&alive[i >> 5], ~(1u << (i & 31)));
+            if ((agnostic || other.label == best.label) && iou(best.box, other.box) > threshold)
+                atomicAnd(&alive[i >> 5], ~(1u << (i & 31)));
         }
         __syncthreads();
         // A slow thread may still look while others strike out: only bits after its find change.
         current = next_alive(alive, current + 1, count);
+    }
+    if (ROTATED && !is_final) {  // the next frame's overlaps start from zero
+        int words = (count + 31) / 32;
+        for (int i = thread; i < count * words; i += blockDim.x)
+            overlaps[((size_t)image * MAX_CANDIDATES + i / words) * (MAX_CANDIDATES / 32)
+                     + i % words] = 0;
     }
     if (thread == 0) {
         result->count = keep->count = kept;
@@ -157,10 +187,11 @@ __device__ inline void suppress(
 
 #define SUPPRESS_KERNEL(NAME, ROTATED) \
     extern "C" __global__ void NAME( \
-            const Head *head, Tally *tallies, const Candidate *sorted, \
+            unsigned *overlaps, Tally *tallies, const Candidate *sorted, \
             const Selection *selection, const Geometry *geometries, int is_final, \
             Result *results, Kept *kept) { \
-        suppress<ROTATED>(head, tallies, sorted, selection, geometries, is_final, results, kept); \
+        suppress<ROTATED>( \
+            overlaps, tallies, sorted, selection, geometries, is_final, results, kept); \
     }
 
 SUPPRESS_KERNEL(suppress_upright, false)
