@@ -120,6 +120,8 @@ def _add_train(commands) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
+    if args.weights and not args.resume:
+        refuse_same(args.weights, args.output)
     require_torch()
     import os
 
