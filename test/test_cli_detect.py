@@ -261,6 +261,14 @@ def test_a_video_is_told_by_frames_and_saved_whole(tmp_path, model, film):
     assert out == f'{film}: 5 pictures of 64x48, 5 crate, 5 cone\n'
 
 
+def test_a_video_that_is_cut_off_is_told_as_far_as_it_goes(tmp_path, model, film):
+    data = film.read_bytes()
+    film.write_bytes(data[:data.rindex(b'00dc', 0, data.rindex(b'idx1'))])  # the last picture
+    seen, said = _seen(film, '--model', model)
+    assert [entry['frame'] for entry in seen] == [0, 1, 2, 3]
+    assert 'ends after 4 pictures, though it promises 5' in said[-1]
+
+
 def test_copies_never_replace_an_input_or_each_other(tmp_path, model, capfd):
     first, second = _image(tmp_path / 'a' / 'x.png'), _image(tmp_path / 'b' / 'x.png', (64, 48))
     before = first.read_bytes(), second.read_bytes()

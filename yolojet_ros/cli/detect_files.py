@@ -23,6 +23,9 @@ from yolojet_ros.inference.backend import BackendError
 from yolojet_ros.pipeline import Pipeline
 from yolojet_ros.sources import images_in, is_image, SourceOptions, VideoSource
 
+# A video has about as many pictures as it says: that is reckoned from its length, mostly.
+_WHOLE = 0.9
+
 
 def input_files(names: Sequence[str]) -> List[Path]:
     """
@@ -126,11 +129,16 @@ def _detect_file(
                 write = stack.enter_context(video_file(copy, video.rate))
         elif copy is not None:
             write = lambda picture: write_image(copy, picture)  # noqa: E731
-        for number, (picture, detections) in enumerate(_detected(pipeline, path, video)):
+        number = 0
+        for picture, detections in _detected(pipeline, path, video):
             output.add(path, None if video is None else number, picture.shape[1::-1], detections)
+            number += 1
             if write is not None:
                 write(draw_detections(picture, detections, pipeline.backend.card.names))
             bar.update()
+        if video is not None and number < _WHOLE * video.count:
+            say(f'{path} ends after {number} pictures, though it promises {video.count}: it may '
+                'be cut off')
 
 
 def _open_video(path: Path) -> VideoSource:
