@@ -240,10 +240,10 @@ def test_a_broken_input_is_named_and_the_others_are_processed(tmp_path, model):
     seen, said = _seen(folder, tmp_path / 'broken.mp4', '--model', model,
                        '--save', tmp_path / 'out', code=2)
     assert [Path(entry['image']).name for entry in seen] == ['a.png', 'c.png']
-    assert len(said) == 3, said
-    assert all(
-        line.startswith('yolojet: ') and name in line
-        for line, name in zip(said, ('b.jpg', 'b.tif', 'broken.mp4')))
+    # An older OpenCV lets FFmpeg say something, too.
+    own = [line for line in said if line.startswith('yolojet: ')]
+    assert len(own) == 3 and len(said) <= 4, said
+    assert all(name in line for line, name in zip(own, ('b.jpg', 'b.tif', 'broken.mp4')))
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['a.png', 'c.png']
 
 

@@ -60,7 +60,7 @@ def test_a_rotated_box_is_drawn_as_it_lies(turn, long_side):
     image = draw_detections(
         _image(), _detections([[240, 124, 400, 236]], rotated=slanted), _NAMES)
     end = (320 + 80 * np.cos(0.5), 180 + 80 * np.sin(0.5))  # y points down
-    assert _is(image, round(end[0]), round(end[1]), color_of(0))
+    assert _is(image, int(round(end[0])), int(round(end[1])), color_of(0))
     assert _is(image, 241, 230, _GRAY)  # a corner of the upright box
 
 
