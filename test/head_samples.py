@@ -56,11 +56,13 @@ KNOWN = [
     ('yolov8', 'segment', 80, [spec('output0', 1, 116, ANCHORS), PROTOTYPES], {}),
     ('yolov8', 'pose', 1, [spec('output0', 1, 56, ANCHORS)],
      {'names': 1, 'metadata': {'task': 'pose', 'kpt_shape': '[17, 3]'}}),
-    ('yolov8', 'pose', 1, [spec('output0', 1, 56, ANCHORS)], {'card': 'task: pose\nkeypoints: [17, 3]'}),
+    ('yolov8', 'pose', 1, [spec('output0', 1, 56, ANCHORS)],
+     {'card': 'task: pose\nkeypoints: [17, 3]'}),
     ('yolov8', 'obb', 15, [spec('output0', 1, 20, ANCHORS)],
      {'names': 15, 'metadata': {'task': 'obb'}}),
     ('yolov8_transposed', 'detect', 80, [spec('output0', 1, ANCHORS, 84)], {'names': 80}),
-    ('yolov9_dual', 'detect', 80, [spec('output0', 1, 84, ANCHORS), spec('output1', 1, 84, ANCHORS)], {}),
+    ('yolov9_dual', 'detect', 80, [
+        spec('output0', 1, 84, ANCHORS), spec('output1', 1, 84, ANCHORS)], {}),
     ('end2end', 'detect', 0, [spec('output0', 1, 300, 6)], {'names': 80}),
     ('end2end', 'detect', 0, [spec('output0', 1, 300, 6)], {'names': 2}),
     ('end2end', 'detect', 0, [spec('output0', 1, 300, 6)], {}),
@@ -89,6 +91,11 @@ KNOWN = [
                                           spec('pred_boxes', 1, 300, 4)],
      {'card': 'head: rtdetr_huggingface'}),
     ('rfdetr', 'detect', 90, [spec('dets', 1, 300, 4), spec('labels', 1, 300, 91)], {}),
+    ('rfdetr_trained', 'detect', 7, [spec('dets', 1, 300, 4), spec('labels', 1, 300, 8)], {}),
+    ('rfdetr_trained', 'detect', 4, [spec('dets', 1, 300, 4), spec('labels', 1, 300, 5)],
+     {'names': 4}),
+    ('rfdetr', 'detect', 6, [spec('dets', 1, 300, 4), spec('labels', 1, 300, 7)],
+     {'card': 'head: rfdetr'}),
     ('yolo_nas', 'detect', 0, [spec('graph2_flat_predictions', 'n', 7)], {'inputs': (BYTES,)}),
     ('yolo_nas_batch', 'detect', 0, [
         spec('graph2_num_predictions', 1, 1, dtype='int64'),
@@ -153,6 +160,8 @@ def outputs_of(card, seed=0):
         wide[here] = 0.01
         wide[here, head.first_class + LABELS % known] = SCORES / (
             0.95 if head.objectness is not None else 1)
+        if head.outputs[head.score.output].endswith('C+1'):  # the last column is none
+            wide = np.concatenate((wide, np.full((rows, 1), 0.5)), axis=1)
         put(head.score, np.log(wide / (1 - wide)) if head.logits else wide)
     else:
         put(head.score, scores)

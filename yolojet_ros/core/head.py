@@ -66,6 +66,7 @@ class Head:
     grid: boxes are offsets to their anchor point and logarithms of sides, in strides
     logits: scores want a sigmoid
     first_class: column of the scores that is class 0; those before it are none
+    classes: how many there are in the models that have it, 0 for any number
     final: rows are objects, so that no NMS may follow
     sizes_input: name of the second input, int64[B, 2]: width and height that boxes refer to
     input: how the image goes in
@@ -91,6 +92,7 @@ class Head:
     grid: bool = False
     logits: bool = False
     first_class: int = 0
+    classes: int = 0
     final: bool = False
     sizes_input: str = ''
     input: ImageInput = ImageInput()
@@ -132,9 +134,14 @@ HEADS: Tuple[Head, ...] = (
     Head('rtdetr_huggingface', 'RT-DETR and D-FINE of Hugging Face', ('B N C', 'B N 4'),
          box=Place(1), score=Place(0), normalized=True, logits=True, final=True,
          input=_STRETCHED),
-    Head('rfdetr', 'RF-DETR', ('B N 4', 'B N C'), names=(('dets', 'labels'),), box=Place(0),
-         score=Place(1), normalized=True, logits=True, first_class=1, final=True,
-         input=_IMAGENET),
+    # Columns are COCO's ids, 1 to 90; in training on other classes they are counted from 0, and
+    # the last column is none.
+    Head('rfdetr', 'RF-DETR trained on COCO', ('B N 4', 'B N C'), names=(('dets', 'labels'),),
+         box=Place(0), score=Place(1), normalized=True, logits=True, first_class=1, classes=90,
+         final=True, input=_IMAGENET),
+    Head('rfdetr_trained', 'RF-DETR trained on other classes', ('B N 4', 'B N C+1'),
+         names=(('dets', 'labels'),), box=Place(0), score=Place(1), normalized=True,
+         logits=True, final=True, input=_IMAGENET),
     Head('yolo_nas', 'YOLO-NAS, one output', ('R 7',), batch=Place(0, 0), box=Place(0, 1),
          score=Place(0, 5), label=Place(0, 6), corners=True, final=True, sizes_tell=True,
          input=_BYTES),
@@ -211,6 +218,7 @@ class Evidence(IntEnum):
     SIZES = 1  # no other head has such shapes
     CLASSES = 2  # the scores are as many as the classes that the metadata names
     NAMED = 3  # the names of the outputs, or the metadata, say it
+    OWN = 4  # and there are as many classes as this kind has
 
 
 @dataclass(frozen=True)
@@ -252,8 +260,10 @@ def anchor_count(size: Tuple[int, int], strides: Sequence[int] = STRIDES) -> int
 
 
 def _evidence(head: Head, facts: Facts, reading: Reading, named: bool) -> Evidence:
+    if head.classes and reading.classes != head.classes:
+        return Evidence.POSSIBLE
     if named or (head.hint and head.hint in facts.description.lower()):
-        return Evidence.NAMED
+        return Evidence.OWN if head.classes else Evidence.NAMED
     # Six columns are two classes, or a score and a class.
     told = reading.classes and facts.classes and not (head.final and reading.classes == 2)
     if told:

@@ -278,6 +278,7 @@ def _choose(source: str, facts: Facts, said: CardFile) -> Tuple[str, Reading]:
 
 
 _WHY = {
+    Evidence.OWN: 'by the names of its outputs and the number of its classes',
     Evidence.NAMED: 'by the names of its outputs or its metadata',
     Evidence.CLASSES: 'by its shapes, with the classes that its metadata names',
     Evidence.SIZES: 'by its shapes'}
