@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from yolojet_ros.core.detections import Detections
-from yolojet_ros.core.drawing import color_of, draw_detections
+from yolojet_ros.core.drawing import color_of, draw_detections, draw_masks, NO_TRACK
 from yolojet_ros.core.masks import LabelImage
 
 _GRAY = 90
@@ -48,6 +48,20 @@ def test_a_mask_lets_half_of_the_image_through():
         np.testing.assert_allclose(
             image[140, x].astype(int), (np.array(color_of(index)) + _GRAY) / 2, atol=1)
     assert _is(image, 110, 140, _GRAY) and _is(image, 250, 140, _GRAY)
+
+
+@pytest.mark.parametrize('count', [0, 1, 254, 255, 300])
+def test_each_mask_has_the_colour_of_its_detection_and_the_last_are_gray(count):
+    image = np.full((400, 3), 100, np.uint8)
+    labels = np.zeros(400, np.uint16)
+    labels[:count] = np.arange(1, count + 1)
+    colors = [(index % 200, 7, 9) for index in range(count)]
+    expected = image.astype(float)
+    for index, color in enumerate(colors):
+        expected[index] = (100 + np.array(color if index < 254 else NO_TRACK)) / 2
+    image = image.reshape(20, 20, 3)
+    draw_masks(image, labels.reshape(20, 20), colors)
+    np.testing.assert_allclose(image.reshape(400, 3), expected, atol=0.5)
 
 
 @pytest.mark.parametrize('turn, long_side', [(0.0, (400, 180)), (np.pi / 2, (320, 260))])

@@ -72,6 +72,15 @@ def test_picture_and_video_show_the_whole_image(demo):
     assert video.read()[1].shape == (540, 960, 3)
 
 
+def test_a_segment_model_shows_its_masks(tmp_path):
+    process = _yolojet('demo', '--task', 'segment', '--seconds', 3, '--out', tmp_path)
+    assert process.returncode == 0, process.stdout + process.stderr
+    summary = json.loads((tmp_path / 'summary.json').read_text())
+    assert summary['model'] == 'yolojet_demo_segment.onnx' and summary['distinct_ids']
+    assert summary['stages_ms_p50']['instance_mask'] > 0
+    assert summary['frames']['processed'] == summary['frames']['results_received']
+
+
 def test_the_demo_says_what_it_found(demo):
     for word in ('lost in transport', 'distinct ids', 'latency', 'yolojet_demo.onnx 320x192'):
         assert word in demo[0].stdout

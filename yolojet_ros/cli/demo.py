@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Dict
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.inference.demo_model import demo_model, DEMO_MODELS
 
 _SYNTHETIC = {'width': 1280, 'height': 720, 'rate': 30.0}
 
@@ -33,8 +34,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--source', default='synthetic',
                         help='synthetic (default), a video file, a folder of images, or a '
                         'camera index')
-    parser.add_argument('--model', type=Path, metavar='FILE',
-                        help='a YOLOv8 .onnx or .engine file (default: the demo model)')
+    models = parser.add_mutually_exclusive_group()
+    models.add_argument('--model', type=Path, metavar='FILE',
+                        help='an .onnx or .engine file (default: the demo model)')
+    models.add_argument('--task', choices=tuple(DEMO_MODELS), default='detect',
+                        help='which of the demo models (default: detect)')
     parser.set_defaults(run=run)
 
 
@@ -42,9 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the demo and return the exit code."""
     from yolojet_ros.cli.chain import RESULTS, run_chain
     from yolojet_ros.core.files import held_folder, real_path, refuse_same
-    from yolojet_ros.inference.demo_model import demo_model
-
-    model = real_path(arguments.model or demo_model())
+    model = real_path(arguments.model or demo_model(arguments.task))
     out = real_path(arguments.out)
     try:
         out.mkdir(parents=True, exist_ok=True)

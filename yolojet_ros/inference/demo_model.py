@@ -1,4 +1,4 @@
-"""Where the demo model lies, in a source tree and in an installed package."""
+"""Where the demo models lie, in a source tree and in an installed package."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ import sys
 
 from yolojet_ros.core.errors import UserError
 
-_FILE = Path('engines') / 'demo' / 'yolojet_demo.onnx'
+_FOLDER = Path('engines') / 'demo'
+DEMO_MODELS = {'detect': 'yolojet_demo.onnx', 'segment': 'yolojet_demo_segment.onnx'}
 
 
-def demo_model() -> Path:
+def demo_model(task: str = 'detect') -> Path:
     """
-    Return the path of the demo model's ONNX file.
+    Return the path of a demo model's ONNX file.
 
+    :param task: one of DEMO_MODELS
     :raises UserError: if it is not there.
     """
+    file = _FOLDER / DEMO_MODELS[task]
     import yolojet_ros
     package = Path(yolojet_ros.__file__).resolve().parent
     places = [package.parent, Path(sys.prefix) / 'share' / 'yolojet_ros']
     # colcon installs to PREFIX/lib/pythonX.Y/site-packages and PREFIX/share.
     places += [parent / 'share' / 'yolojet_ros' for parent in package.parents]
     for place in places:
-        if (place / _FILE).is_file():
-            return place / _FILE
+        if (place / file).is_file():
+            return place / file
     raise UserError(
-        f'the demo model {_FILE} is not installed; clone the whole repository, or name '
+        f'the demo model {file} is not installed; clone the whole repository, or name '
         'a YOLOv8 .onnx file as the model')

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from vision_msgs.msg import Detection2D, Detection2DArray
 
 from yolojet_ros.core.compressed_images import write_image
-from yolojet_ros.core.drawing import color_of, draw_outline
+from yolojet_ros.core.drawing import Color, color_of, draw_masks, draw_outline, NO_TRACK
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
 from yolojet_ros.core.video import video_file
@@ -33,6 +33,7 @@ from yolojet_ros.ros.spin import run_node
 
 _TRAIL = 30  # frames
 _WAITING_IMAGES = 60
+_WAITING_MASKS = 10  # results that wait for theirs
 _SETTLE_SECONDS = 3.0  # for the last results after the camera's end
 _VIDEO_WIDTH = 960
 
@@ -65,6 +66,8 @@ class MonitorNode(parameters.CheckedParameters, Node):
         self._summary: Optional[Dict[str, Any]] = None
         self._refusal = ''
         self._artist: Optional[_Artist] = None
+        self._masked = False
+        self._held: Deque[Tuple[Image, Detection2DArray]] = deque()  # until their masks come
         if self.get_parameter('draw').value:
             self._start_drawing()
         self.create_subscription(Detection2DArray, 'detections', self._on_detections, 50)
@@ -80,6 +83,7 @@ class MonitorNode(parameters.CheckedParameters, Node):
         images = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10,
                             reliability=ReliabilityPolicy.BEST_EFFORT)
         self.create_subscription(Image, 'image_raw', self._on_image, images)
+        self.create_subscription(Image, 'instance_mask', self._on_mask, 10)
 
     # ---- what arrives
 
@@ -101,7 +105,20 @@ class MonitorNode(parameters.CheckedParameters, Node):
         self._last = (len(message.detections), len(ids))
         image = self._images.pop(_key(message.header), None)
         if image is not None and self._artist:
-            self._artist.add(image, message)
+            self._held.append((image, message))
+            self._draw_held(_WAITING_MASKS if self._masked else 0)
+
+    def _on_mask(self, message: Image) -> None:
+        self._masked = True
+        keys = [_key(result.header) for _, result in self._held]
+        if _key(message.header) in keys:
+            self._draw_held(len(keys) - keys.index(_key(message.header)))
+            self._artist.add(*self._held.popleft(), message)
+
+    def _draw_held(self, most: int = 0) -> None:
+        """Draw the oldest results that wait, without masks, until `most` are left."""
+        while len(self._held) > most:
+            self._artist.add(*self._held.popleft(), None)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         namespace = self.get_namespace().rstrip('/')
@@ -124,6 +141,7 @@ class MonitorNode(parameters.CheckedParameters, Node):
                 'the model is a classifier, and there are no detections to watch; take a model '
                 'for detect, segment, pose or obb')
             self.context.try_shutdown()
+            return
         if self._first_result is not None:
             elapsed = now - self._first_result
             recent = self._latencies[-30:]
@@ -192,6 +210,7 @@ class MonitorNode(parameters.CheckedParameters, Node):
         self._bar.close()
         try:
             if self._artist:
+                self._draw_held()
                 self._artist.close()
             if self._summary:
                 with atomic_path(self.out / 'summary.json') as path:
@@ -215,10 +234,10 @@ class _Artist:
         self._thread = threading.Thread(target=self._main, name='artist', daemon=True)
         self._thread.start()
 
-    def add(self, image: Image, result: Detection2DArray) -> None:
+    def add(self, image: Image, result: Detection2DArray, mask: Optional[Image]) -> None:
         """Draw a result on its image; skipped if the thread is far behind."""
         try:
-            self._queue.put_nowait((image, result))
+            self._queue.put_nowait((image, result, mask))
         except queue.Full:
             pass
 
@@ -244,8 +263,12 @@ class _Artist:
         except UserError as error:
             self._failure = error
 
-    def _draw(self, image: Image, result: Detection2DArray) -> np.ndarray:
+    def _draw(
+        self, image: Image, result: Detection2DArray, mask: Optional[Image],
+    ) -> np.ndarray:
         picture = view_of_image(image).bgr().copy()
+        if mask is not None:
+            draw_masks(picture, view_of_image(mask).samples(), list(map(_color, result.detections)))
         thickness = max(round(picture.shape[0] / 360), 1)
         seen = {item.id: item for item in result.detections if item.id}
         self._trails = {track: self._trails.get(track, deque(maxlen=_TRAIL)) for track in seen}
@@ -255,13 +278,17 @@ class _Artist:
             points = np.array(self._trails[track], np.int32)
             cv2.polylines(picture, [points], False, color_of(int(track)), thickness, cv2.LINE_AA)
         for item in result.detections:
-            draw_outline(picture, corners_of(item.bbox), _label(item),
-                         color_of(int(item.id)) if item.id else (160, 160, 160), thickness)
+            draw_outline(
+                picture, corners_of(item.bbox), _label(item), _color(item), thickness)
         self._frames += 1
         # Some time into the film, when the trails have grown.
         if self._frames > _TRAIL and len(seen) > self._best[0]:
             self._best = (len(seen), picture)
         return picture
+
+
+def _color(item: Detection2D) -> Color:
+    return color_of(int(item.id)) if item.id else NO_TRACK
 
 
 def _label(item: Detection2D) -> str:

@@ -19,7 +19,6 @@ class ClassMask(Output):
     """An image of the camera image's size, mono8: 1 + class of the pixel's detection, or 0."""
 
     topic = 'class_mask'
-    depth = 2
     tasks = ('segment',)
     extras = True
 

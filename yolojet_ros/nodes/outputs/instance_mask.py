@@ -20,7 +20,6 @@ class InstanceMask(Output):
     """
 
     topic = 'instance_mask'
-    depth = 2
     tasks = ('segment',)
     extras = True
 
