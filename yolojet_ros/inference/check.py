@@ -22,7 +22,7 @@ _LEAST_SCORE = -0.01
 _UNIT = 2.0
 # Boxes before decoding are offsets to anchor points and logarithms of sides, in strides; those
 # after it lie all over the input.
-_MOST_OFFSET, _MOST_LOGARITHM = 10.0, 20.0
+_MOST_OFFSET, _MOST_LOGARITHM = 16.0, 20.0
 _BLOCK = 16
 
 Loaded = TypeVar('Loaded', bound=Backend)
