@@ -46,7 +46,8 @@ def test_train_export_prune_quantize_evaluate(tmp_path, capsys, monkeypatch):
     assert _yolojet('evaluate', folder / 'h.onnx', '--against', folder / 'n.onnx',
                     '--images', 4, '--limit', -101) == 1
     assert sorted(p.name for p in folder.iterdir()) == [
-        'h.onnx', 'n.onnx', 'n.pt', 'p.onnx', 'p.pt', 'q.onnx', 'q16.onnx']
+        'h.onnx', 'n.onnx', 'n.pt', 'n_best.pt', 'n_results.csv', 'n_results.png', 'p.onnx',
+        'p.pt', 'q.onnx', 'q16.onnx']
 
 
 def test_info_counts_the_published_parameters(capsys):
@@ -56,7 +57,7 @@ def test_info_counts_the_published_parameters(capsys):
 
 @pytest.mark.parametrize('words, reason', [
     (('train', 'x.pt', '--size', '100x64'), 'multiples of 32'),
-    (('train', 'x.pt', '--size', 'big'), 'WIDTHxHEIGHT'),
+    (('train', 'x.pt', '--size', 'big'), 'such as 640x384'),
     (('train', 'x.pt', '--resume'), 'no weights at'),
     (('export', 'none.pt', 'x.onnx'), 'no weights at'),
     (('quantize', 'none.onnx', 'x.onnx'), 'no model at'),
