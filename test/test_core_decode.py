@@ -96,6 +96,29 @@ def test_a_score_that_is_none_is_dropped_and_counted_never_published(reading, sc
         assert found[:1].broken == 1
 
 
+def test_a_score_where_the_class_belongs_is_dropped_and_counted():
+    # Score and class in the other order: nothing of it may look like an object.
+    rows = np.array([[10, 10, 50, 50, 1, 0.9], [60, 60, 90, 90, 1, 0.3]], np.float32)
+    found = detect([rows], _FINAL, _LETTERBOX, FilterParams().resolve(NAMES))
+    assert len(found) == 0 and found.broken == 2
+
+
+def test_keypoints_that_are_no_numbers_are_seen_nowhere():
+    reading = raw_reading(1260, len(NAMES), 'pose', keypoints=(2, 3))
+    output = np.zeros((4 + len(NAMES) + 6, 1260), np.float32)
+    output[:, 0] = [100, 50, 40, 20, 0.9, 0, 0, np.nan, 5, 0.9, 100, 50, 0.8]
+    found = detect([output], reading, _LETTERBOX, FilterParams().resolve(NAMES))
+    np.testing.assert_allclose(found.keypoints[0], [[0, 0, 0], [200, 100, 0.8]], atol=1e-5)
+
+
+@pytest.mark.parametrize('sides', [(-20, 10), (20, 0), (-20, -10)])
+def test_a_rotated_box_without_area_is_none(sides):
+    reading = raw_reading(1260, len(NAMES), 'obb')
+    output = np.zeros((4 + len(NAMES) + 1, 1260), np.float32)
+    output[:, 0] = [100, 50, *sides, 0.9, 0, 0, 0.3]
+    assert not len(detect([output], reading, _LETTERBOX, FilterParams().resolve(NAMES)))
+
+
 @pytest.mark.parametrize('value', [np.inf, -np.inf, np.nan, 3e38])
 def test_a_box_that_is_not_finite_is_dropped_and_counted(value):
     for place in range(4):

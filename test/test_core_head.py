@@ -11,6 +11,7 @@ from yolojet_ros.core.head import BY_KEY, HEADS
 from yolojet_ros.core.image_input import Fit
 from yolojet_ros.core.letterbox import Letterbox
 
+
 @pytest.mark.parametrize('key,task,classes,outputs,arguments', KNOWN)
 def test_every_family_is_recognised(key, task, classes, outputs, arguments):
     card = read_card(outputs, **arguments)
@@ -28,6 +29,11 @@ def test_every_head_of_the_table_has_a_sample():
      '"head: yolov8_transposed".*"head: yolov6".*"head: yolox".*"head: yolox_grid"'),
     ([spec('output', 1, ANCHORS, 85)], {'names': 80}, '3 kinds.*m.card.yaml.*"head: yolox"'),
     ([spec('output', 1, ANCHORS, 6)], {}, '"head: yolov8_transposed".*"head: deepstream"'),
+    ([spec('output', 1, ANCHORS, 6)], {'names': 2},
+     '"head: yolov8_transposed".*"head: deepstream"'),
+    ([spec('output0', 1, 84, ANCHORS), spec('map', 1, 64, 160, 160)], {},
+     '"head: yolov8" and "task: detect".*"head: yolov8" and "task: segment"'),
+    ([spec('flat', 'n', 7)], {}, '"head: yolov7_end2end".*"head: classify"'),
     ([spec('output0', 1, 300, 84)], {}, 'proves too little.*"head: rtdetr_ultralytics"'),
     ([spec('output0', 1, 300, 6)],
      {'names': 2, 'metadata': {'description': 'Ultralytics rtdetr-l model'}},
@@ -50,6 +56,9 @@ def test_every_head_of_the_table_has_a_sample():
     ([spec('output0', 1, 84, ANCHORS)], {'card': 'a: ['}, 'no YAML'),
     ([spec('output0', 1, 84, ANCHORS)], {'card': 'input: {scale: -1}'},
      'scale of the input is -1'),
+    ([spec('output0', 1, 84, ANCHORS)], {'card': f'input: {{scale: 1{400 * "0"}}}'}, 'scale'),
+    ([spec('output0', 1, 84, ANCHORS)], {'card': 'keypoints: [17, 3.0]'}, 'keypoints'),
+    ([spec('output0', 1, 84, ANCHORS)], {'card': 'names: [yes, no]'}, 'quotes'),
     ([spec('output0', 1, 84, ANCHORS)], {'card': 'input: {fit: wide}'}, 'fit: "wide"'),
     ([spec('output0', 1, 84, ANCHORS)], {'card': 'input: {mean: 3}'}, 'mean'),
     ([spec('output0', 1, 84, ANCHORS)], {'card': 'names: {1: a}'}, 'names'),

@@ -146,7 +146,7 @@ def _print_choices(source: str, error: UnknownHead) -> None:
         _line(f'  it may be one of these; save the right line as {CardFile.name(source)} '
               'beside it:')
         for reading in error.choices:
-            _line(f'    head: {reading.head.key} # {reading.head.title}')
+            _line(f'    head: {reading.head.key} # {reading.head.title} ({reading.task})')
         return
     _line('  heads that are read (B images, A anchor points, N objects, C classes, E extra '
           'columns):')

@@ -13,6 +13,7 @@ Every key may be missing; those that are there override what the model says.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+import os
 from pathlib import Path
 from typing import Any, Dict, Mapping, Tuple, Union
 
@@ -61,7 +62,7 @@ class CardFile:
         :raises UserError: if the file cannot be read.
         """
         path = Path(model).with_name(cls.name(Path(model).name))
-        if not path.is_file():
+        if not os.path.lexists(path):
             return {}
         try:
             return {KEY: read_text(path, _MAX_BYTES)}
@@ -138,6 +139,9 @@ def _names(file: str, value: Any) -> Tuple[str, ...]:
     if not isinstance(value, list) or not 0 < len(value) <= MAX_CLASSES:
         raise UserError(f'{file} says names: {shown(value)}; a list of 1 to {MAX_CLASSES} names '
                         'is expected')
+    odd = [name for name in value if name is None or isinstance(name, (bool, list, dict))]
+    if odd:
+        raise UserError(f'{file} has the name {shown(odd[0])}; put quotes around it')
     names = tuple(map(str, value))
     if any(not name.isprintable() or not 0 < len(name) <= 200 for name in names):
         raise UserError(f'{file} has a name of no or more than 200 characters, or with ones that '
@@ -149,7 +153,7 @@ def _keypoints(file: str, value: Any) -> Tuple[int, ...]:
     if value is None:
         return ()
     if not (isinstance(value, list) and len(value) == 2 and type(value[0]) is int
-            and 0 < value[0] <= 256 and value[1] in (2, 3)):
+            and 0 < value[0] <= 256 and type(value[1]) is int and value[1] in (2, 3)):
         raise UserError(f'{file} says keypoints: {shown(value)}; [COUNT, 2] or [COUNT, 3] is '
                         'expected')
     return tuple(value)

@@ -170,6 +170,8 @@ def _decode(
         sides = boxes[:, 2:] - boxes[:, :2]
         sound = (np.abs(sides) < MAX_SIDE).all(axis=1)  # False for NaN
         keep = sound & (sides > 0).all(axis=1)
+        if rotated is not None:
+            keep &= (rotated[:, 2:4] > 0).all(axis=1)
     broken += len(sound) - np.count_nonzero(sound)
     return Candidates(boxes[keep], scores[keep], classes[keep], rows[keep], int(broken),
                       None if rotated is None else rotated[keep])
@@ -199,7 +201,8 @@ def _best_classes(table: Table, reading: Reading, selection: Selection) -> _Sele
 def _labelled(table: Table, reading: Reading, selection: Selection) -> _Selected:
     head = reading.head
     scores, labels = table.one(head.score), table.one(head.label)
-    known = (labels > -1) & (labels < len(selection.thresholds))
+    # A score in its place is mostly no whole number.
+    known = (labels >= 0) & (labels < len(selection.thresholds)) & (labels == np.rint(labels))
     classes = np.where(known, labels, 0).astype(np.int32)
     # Rows that are not used have a score of 0 or less, and any class.
     sound = (scores <= MAX_SCORE) & (known | (scores <= 0))
@@ -247,6 +250,7 @@ def keypoints_of(raw: np.ndarray, reading: Reading, letterbox: Letterbox) -> np.
     points[..., :2] = letterbox.inverse_points(raw[..., :2])
     if values == 3:
         points[..., 2] = np.clip(raw[..., 2], 0, 1)
+    points[~np.isfinite(raw).all(axis=2)] = 0  # seen nowhere
     return points
 
 

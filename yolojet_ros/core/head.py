@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from yolojet_ros.core.image_input import Fit, ImageInput
 from yolojet_ros.core.tensors import is_fixed, TensorSpec
@@ -115,7 +115,7 @@ HEADS: Tuple[Head, ...] = (
     Head('yolov6', 'YOLOv6', ('B A 5+C',), names=(('outputs',),), ones=Place(0, 4),
          score=Place(0, 5)),
     Head('yolov7_end2end', 'YOLOv7 with NMS', ('R 7',), batch=Place(0, 0), box=Place(0, 1),
-         label=Place(0, 5), score=Place(0, 6), corners=True, final=True, sizes_tell=True),
+         label=Place(0, 5), score=Place(0, 6), corners=True, final=True, names=(('output',),)),
     Head('efficient_nms', 'the outputs of EfficientNMS',
          names=(('num_dets', 'det_boxes', 'det_scores', 'det_classes'),
                 ('num_detections', 'detection_boxes', 'detection_scores', 'detection_classes')),
@@ -247,10 +247,11 @@ def readings(facts: Facts, heads: Sequence[Head] = HEADS) -> List[Tuple[Evidence
     """Return every way to read the model's outputs, the surest first."""
     found = []
     for head in heads:
-        for outputs, named in _outputs(head, facts):
-            reading = _read(head, facts, outputs)
-            if reading is not None:
-                found.append((_evidence(head, facts, reading, named), reading))
+        for task, prototypes in _tasks(head, facts):
+            for outputs, named in _outputs(head, facts, task, prototypes):
+                reading = _read(head, facts, outputs, task, prototypes)
+                if reading is not None:
+                    found.append((_evidence(head, facts, reading, named), reading))
     return sorted(found, key=lambda pair: -pair[0])
 
 
@@ -265,13 +266,23 @@ def _evidence(head: Head, facts: Facts, reading: Reading, named: bool) -> Eviden
     if named or (head.hint and head.hint in facts.description.lower()):
         return Evidence.OWN if head.classes else Evidence.NAMED
     # Six columns are two classes, or a score and a class.
-    told = reading.classes and facts.classes and not (head.final and reading.classes == 2)
+    two = reading.classes == 2 and (head.final or not head.columns_first)
+    told = reading.classes and facts.classes and not two
     if told:
         return Evidence.CLASSES
     return Evidence.SIZES if head.sizes_tell else Evidence.POSSIBLE
 
 
-def _outputs(head: Head, facts: Facts):
+def _tasks(head: Head, facts: Facts) -> Iterator[Tuple[str, Optional[int]]]:
+    """Yield each task that the model may have with this head, and its output of prototypes."""
+    for task in head.tasks:
+        if task == 'segment' and facts.task in ('', 'segment'):
+            yield from ((task, number) for number in _prototypes(facts))
+        elif facts.task == task or (not facts.task and task == head.tasks[0]):
+            yield task, None
+
+
+def _outputs(head: Head, facts: Facts, task: str, prototypes: Optional[int]):
     """Yield (indices of the model's outputs that could be the head's, whether named so)."""
     image = facts.inputs[0].dtype if facts.inputs else ''
     if (head.input.dtype == 'uint8') != (image == 'uint8'):
@@ -291,21 +302,19 @@ def _outputs(head: Head, facts: Facts):
         if len(flat) == len(head.outputs):
             yield tuple(flat), False
         return
-    fitting = [number for number in flat if _read(head, facts, (number,)) is not None]
+    fitting = [number for number in flat
+               if _read(head, facts, (number,), task, prototypes) is not None]
     # Two outputs that fit one head may be a main and an auxiliary one: not known which.
     if len(fitting) == 1:
         yield tuple(fitting), False
 
 
-def _read(head: Head, facts: Facts, outputs: Tuple[int, ...]) -> Optional[Reading]:
+def _read(
+    head: Head, facts: Facts, outputs: Tuple[int, ...], task: str, prototypes: Optional[int],
+) -> Optional[Reading]:
     """Return the reading of these outputs, None if they do not fit."""
-    task = facts.task or _task_of_shapes(head, facts)
-    if task not in head.tasks:
-        return None
-    prototypes, masks, keypoints = _prototypes(facts), 0, (0, 0)
-    if task == 'segment':
-        if prototypes is None:
-            return None
+    masks, keypoints = 0, (0, 0)
+    if prototypes is not None:
         masks = facts.outputs[prototypes].shape[1]
         outputs = (*outputs, prototypes)
     if task == 'pose':
@@ -329,20 +338,12 @@ def _read(head: Head, facts: Facts, outputs: Tuple[int, ...]) -> Optional[Readin
     return Reading(head, task, outputs, found.get('rows', 0), classes, masks, keypoints)
 
 
-def _task_of_shapes(head: Head, facts: Facts) -> str:
-    if 'segment' in head.tasks and _prototypes(facts) is not None:
-        return 'segment'
-    return head.tasks[0]
-
-
-def _prototypes(facts: Facts) -> Optional[int]:
-    """Return the output that holds mask prototypes: [B, masks, h / 4, w / 4]."""
+def _prototypes(facts: Facts) -> List[int]:
+    """Return the outputs that may hold mask prototypes: [B, masks, h / 4, w / 4]."""
     width, height = facts.size
-    for number, item in enumerate(facts.outputs):
-        if len(item.shape) == 4 and item.shape[2:] == (height // 4, width // 4) \
-                and is_fixed(item.shape[1]) and item.shape[1] <= MAX_EXTRA:
-            return number
-    return None
+    return [number for number, item in enumerate(facts.outputs)
+            if len(item.shape) == 4 and item.shape[2:] == (height // 4, width // 4)
+            and is_fixed(item.shape[1]) and item.shape[1] <= MAX_EXTRA]
 
 
 def _fits(
@@ -357,6 +358,9 @@ def _fits(
             continue
         if word in ('A', '3A', 'N'):
             if not _rows_fit(word, size, head, facts):
+                return False
+            known = found.get('rows', 0)
+            if known and is_fixed(size) and size != known:
                 return False
             found['rows'] = size if is_fixed(size) else anchor_count(facts.size) if word == 'A' \
                 else 3 * anchor_count(facts.size) if word == '3A' else 0

@@ -77,7 +77,9 @@ class ImageInput:
 
 
 def _is_number(value) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    # An int of any size has no float.
+    return type(value) is float and math.isfinite(value) or (
+        type(value) is int and abs(value) <= _MAX_FACTOR)
 
 
 def _is_factor(value) -> bool:

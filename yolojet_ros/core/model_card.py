@@ -269,7 +269,9 @@ def _choose(source: str, facts: Facts, said: CardFile) -> Tuple[str, Reading]:
             return f'{file} says head: {said.head}', reading
     elif best > Evidence.POSSIBLE and len(rivals) == 1:
         return _WHY[best], reading
-    ways = [f'"head: {other.head.key}" for {other.head.title}' for other in rivals]
+    alike = len({other.head for other in rivals}) < len(rivals)
+    ways = [(f'"head: {other.head.key}" and "task: {other.task}"' if alike
+             else f'"head: {other.head.key}"') + f' for {other.head.title}' for other in rivals]
     raise UnknownHead(
         f'{source} gives {one_line(outputs, 300)}, which '
         + (f'{len(rivals)} kinds of head give' if len(rivals) > 1 else 'proves too little')

@@ -105,8 +105,14 @@ class HostBackend(Backend):
         times.lap('letterbox')
         outputs = self.run(tensor)
         times.lap('network')
-        self._done.append(detect(
-            outputs, self.card.head, letterbox, selection, self.extras))
+        try:
+            self._done.append(detect(
+                outputs, self.card.head, letterbox, selection, self.extras))
+        except (IndexError, ValueError) as error:
+            shapes = ', '.join(str(list(output.shape)) for output in outputs)
+            raise BackendError(
+                f'{self.card.source} gave outputs of shapes {shapes} that do not belong together '
+                f'({error}); export it with fixed sizes') from error
         times.lap('decode_nms')
 
     def collect(self) -> Detections:

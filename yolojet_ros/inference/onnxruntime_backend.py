@@ -66,7 +66,12 @@ class OnnxRuntimeBackend(HostBackend):
             outputs = self.session.run(self._outputs, {self._input: tensor, **self._sizes})
         except Exception as error:  # onnxruntime has no base class of its own
             raise BackendError(f'ONNX Runtime failed: {error}') from error
-        return of_image(outputs, self.card.head, 0)
+        try:
+            return of_image(outputs, self.card.head, 0)
+        except IndexError as error:
+            raise BackendError(
+                f'{self.card.source} gave an output without a batch dimension, or an empty one; '
+                'export it with fixed sizes') from error
 
     def close(self) -> None:
         super().close()

@@ -119,6 +119,10 @@ __device__ inline Box read_box(const Head &head, int image, int row) {
         Axes vectors = axes(turned);
         float half_width = fabsf(vectors.along_x) + fabsf(vectors.across_x);
         float half_height = fabsf(vectors.along_y) + fabsf(vectors.across_y);
+        if (turned.width <= 0.0f || turned.height <= 0.0f) {  // none, but NaN stays NaN
+            half_width *= 0.0f;
+            half_height *= 0.0f;
+        }
         Box box = {turned.x - half_width, turned.y - half_height,
                    turned.x + half_width, turned.y + half_height};
         return box;
@@ -223,7 +227,8 @@ extern "C" __global__ void decode_labelled(
     if (row >= used_rows(head, image)) return;
     const float *thresholds = (const float *)(selection + 1);
     float score = read(head.score, image, row, 0), wanted = read(head.label, image, row, 0);
-    bool known = wanted > -1.0f && wanted < (float)head.classes;
+    // A score in its place is mostly no whole number.
+    bool known = wanted >= 0.0f && wanted < (float)head.classes && wanted == floorf(wanted);
     // Rows that are not used have a score of 0 or less, and any class.
     if (!(score <= MAX_SCORE && (known || score <= 0.0f))) {
         atomicAdd(&tallies[image].broken, 1);
