@@ -120,7 +120,7 @@ def test_an_engine_that_is_named_runs_and_says_that_its_model_has_changed(model,
 def test_an_engine_of_unknown_origin_is_told(model, load):
     EngineCard.path(model.with_suffix('.engine')).unlink()
     loaded = load(model)
-    assert loaded.name == 'tensorrt' and 'is not known' in loaded.warnings[0]
+    assert loaded.name == 'tensorrt' and 'is not known' in loaded.warnings[-1]
 
 
 @pytest.mark.parametrize('changes, reason', [

@@ -29,7 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         'bench', help='measure the figures of the README on this machine',
         description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--model', type=Path, metavar='FILE',
-                        help='a YOLOv8 .onnx file (default: the demo model)')
+                        help='an .onnx file (default: the demo model)')
     what = parser.add_mutually_exclusive_group()
     what.add_argument('--node', action='store_true',
                       help='measure what the node adds, over real DDS, at 30 Hz 1280x720')
@@ -77,7 +77,7 @@ def _model(arguments: argparse.Namespace) -> Path:
     from yolojet_ros.inference.demo_model import demo_model
     model = real_path(arguments.model or demo_model())
     if not model.is_file():
-        raise UserError(f'no model file at {model}; give the path of a YOLOv8 .onnx file')
+        raise UserError(f'no model file at {model}; give the path of an .onnx file')
     return model
 
 

@@ -51,6 +51,7 @@ class ModelCard:
     input: how an image goes in
     batch: images of one run; 0 where the batch dimension is dynamic
     evidence: how its head was recognised
+    named: whether the model, or its card file, names the classes
     """
 
     source: str
@@ -61,6 +62,7 @@ class ModelCard:
     input: ImageInput = ImageInput()
     batch: int = 1
     evidence: str = ''
+    named: bool = True
 
     @property
     def half(self) -> bool:
@@ -103,11 +105,13 @@ class ModelCard:
             said.keypoints or _keypoints(source, metadata),
             one_line(metadata.get('description', ''), 200))
         evidence, head = _choose(source, facts, said)
-        if not names:
+        named = bool(names)
+        if not named:
             # Where a column has the class, the output does not tell how many there are.
             names = tuple(f'class_{index}' for index in range(head.classes or 1000))
         takes = replace(said.applied(head.head.input), dtype=image.dtype)
-        return cls(source, names, size, _stride(source, metadata), head, takes, batch, evidence)
+        return cls(source, names, size, _stride(source, metadata), head, takes, batch, evidence,
+                   named)
 
 
 def read_image_input(source: str, inputs: Sequence[TensorSpec]) -> TensorSpec:

@@ -46,6 +46,10 @@ def checked(backend: Loaded) -> Loaded:
             fault = examine(outputs, card)
             if fault is not None:
                 raise UserError(f'{card.source} gives {fault}')
+        if not card.named:
+            backend.warn(
+                f'{card.source} names no classes, so they are called class_0, class_1, ...; list '
+                f'them in {CardFile.name(card.source)} beside it: "names: [...]"')
         if backend.places > 1:
             backend.warn(
                 f'{card.source} has a fixed batch of {backend.places}, so every image takes the '

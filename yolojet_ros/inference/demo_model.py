@@ -29,4 +29,4 @@ def demo_model(task: str = 'detect') -> Path:
             return place / file
     raise UserError(
         f'the demo model {file} is not installed; clone the whole repository, or name '
-        'a YOLOv8 .onnx file as the model')
+        'an .onnx file as the model')

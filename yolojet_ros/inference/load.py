@@ -88,7 +88,7 @@ def _check(path: Path, backend: str) -> None:
     if backend not in BACKENDS:
         raise UserError(f'backend is "{backend}"; it must be one of {", ".join(BACKENDS)}')
     if not path.is_file():
-        raise UserError(f'no model file at {path}; set "model" to a YOLOv8 .onnx or .engine file')
+        raise UserError(f'no model file at {path}; set "model" to an .onnx or .engine file')
     if path.suffix not in (*ENGINE_SUFFIXES, '.onnx'):
         raise UserError(
             f'{path.name} ends in "{path.suffix}"; a model file ends in .onnx or .engine')

@@ -88,7 +88,7 @@ def _load_session(path: Path, threads: Optional[int], spinning: bool):
     if not 0 <= (threads or 0) <= _MOST_THREADS:
         raise UserError(f'{threads} threads were asked for; it must be 0 to {_MOST_THREADS}')
     if not path.is_file():
-        raise UserError(f'no model file at {path}; give the path of a YOLOv8 ONNX file')
+        raise UserError(f'no model file at {path}; give the path of an ONNX file')
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is raised, too
     options.intra_op_num_threads = threads or os.cpu_count() or 1
