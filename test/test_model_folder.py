@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -203,11 +206,17 @@ def test_an_interrupted_training_goes_on_where_it_was(tmp_path, monkeypatch):
     ('detect', '0 0.5 nan 0.1 0.1', 'not finite'),
     ('detect', 'crate 0.5 0.5 0.1 0.1', 'are not only numbers'),
     ('segment', '0 0.5 0.5 0.1 0.1', 'a polygon of 3 or more points'),
-    ('segment', '0 0.1 0.1 0.2 0.1 0.3 0.1', 'the points lie on one line'),
+    ('segment', '0 0.1 0.1 0.2 0.1 0.3 0.1', 'the points enclose no area'),
+    ('segment', '0 .1 .2 .15 .3 .2 .4', 'the points enclose no area'),
+    ('obb', '0 .1 .2 .2 .4 .3 .6 .4 .8', 'the points enclose no area'),
+    ('obb', '0 .1 .1 .3 .3 .3 .1 .1 .3', 'the points enclose no area'),
+    ('detect', '0 .5 .5 1e-300 .1', 'is empty'),
     ('obb', '0 0.5 0.5 0.1 0.1 0.3', '4 corners'),
     ('pose', '0 0.5 0.5 0.1 0.1', 'there must be 16: cx cy w h, then the keypoints'),
     ('pose', '0 .5 .5 .1 .1' + ' .5 .5 7' * 4, '0 (not labelled), 1 (hidden) or 2'),
-    ('pose', '0 .5 .5 .1 .1' + ' 1.5 .5 2' * 4, 'coordinate 1.5 is outside')])
+    ('pose', '0 .5 .5 .1 .1' + ' 1.5 .5 2' * 4, 'coordinate 1.5 is outside'),
+    ('pose', '0 .5 .5 .1 .1 1e308 1e308 0' + ' .5 .5 2' * 3, 'coordinate 1e+308 is outside'),
+    ('pose', '0 .5 .5 .1 .1 -1 -1 0' + ' .5 .5 2' * 3, 'coordinate -1 is outside')])
 def test_a_bad_label_is_named_by_file_and_line_before_training(
         task, line, text, tmp_path, capsys):
     data = _folder(tmp_path / 'set', task)
@@ -225,7 +234,14 @@ def test_a_bad_label_is_named_by_file_and_line_before_training(
     ({'names': []}, 'has no "names:"'), ({'nc': 3}, '"nc" is 3, but there are 7'),
     ({'names': {1: 'a', 2: 'b'}}, 'does not number its classes from 0'),
     ({'val': 'labels/val'}, '"val" has no image'), ({'kpt_shape': [4, 9]}, 'kpt_shape: [K, D]'),
-    ({'flip_idx': [0, 0, 1, 2]}, '"flip_idx" must hold every number')])
+    ({'flip_idx': [0, 0, 1, 2]}, '"flip_idx" must hold every number'),
+    ({'flip_idx': ['1', '0', '2', '3']}, '"flip_idx" must hold every number'),
+    ({'flip_idx': [True, False, 2, 3]}, '"flip_idx" must hold every number'),
+    ({'kpt_shape': [True, 3]}, 'kpt_shape: [K, D]'), ({'path': [1]}, '"path" is no text'),
+    ({'train': 'x' * 5000}, '"train" names'),
+    ({'names': [True, False], 'nc': 2}, 'put quotes around'),
+    ({'names': ['a', None], 'nc': 2}, 'put quotes around'),
+    ({'names': [1.1], 'nc': 1}, 'put quotes around')])
 def test_a_bad_data_yaml_is_refused_in_one_sentence(change, text, tmp_path):
     data = _folder(tmp_path, 'pose')
     data.write_text(yaml.safe_dump({**yaml.safe_load(data.read_text()), **change}))
@@ -239,6 +255,158 @@ def test_what_is_no_data_yaml_is_refused(text, tmp_path):
     (tmp_path / 'd.yaml').write_text(text)
     with pytest.raises(UserError):
         YoloFolder.read(tmp_path / 'd.yaml', 'detect')
+
+
+_BOMB = 'a: &a [1]\n' + ''.join(
+    f'{chr(98 + i)}: &{chr(98 + i)} [{", ".join(["*" + chr(97 + i)] * 9)}]\n' for i in range(12))
+_MERGES = 'a: &a {x: 1}\n' + ''.join(
+    f'{chr(98 + i)}: &{chr(98 + i)} {{<<: [{", ".join(["*" + chr(97 + i)] * 9)}]}}\n'
+    for i in range(12))
+
+
+@pytest.mark.parametrize('text', [
+    f'{_BOMB}names: [x]\nnc: *m\n', f'{_BOMB}names: [x]\npath: *m\n', _MERGES,
+    'names: [' + 'x, ' * 300_000 + 'x]'], ids=['nc', 'path', 'merge', 'long'])
+def test_a_data_yaml_made_to_take_hours_is_refused_at_once(text, tmp_path):
+    (tmp_path / 'd.yaml').write_text(text)
+    # In a process of its own: what hangs in the parser cannot be interrupted from within.
+    code = ('import sys; from pathlib import Path\n'
+            'from yolojet_ros.core.errors import UserError\n'
+            'from yolojet_ros.model.yolo_folder import YoloFolder\n'
+            'try: YoloFolder.read(Path(sys.argv[1]), "detect")\n'
+            'except UserError as error: print(error)')
+    ended = subprocess.run([sys.executable, '-c', code, str(tmp_path / 'd.yaml')], timeout=60,
+                           stdout=subprocess.PIPE, check=True)
+    assert b'cannot be read' in ended.stdout and ended.stdout.count(b'\n') == 1
+
+
+def test_numbers_name_classes(tmp_path):
+    data = _folder(tmp_path, 'detect')
+    data.write_text(yaml.safe_dump(
+        {**yaml.safe_load(data.read_text()), 'names': list(range(7))}))
+    assert YoloFolder.read(data, 'detect').names == tuple('0123456')
+
+
+def test_only_files_are_images(tmp_path):
+    data = _folder(tmp_path, 'detect')
+    os.mkfifo(tmp_path / 'images' / 'train' / 'pipe.png')
+    (tmp_path / 'images' / 'train' / 'folder.png').mkdir()
+    assert [image.name for image in YoloFolder.read(data, 'detect').train] == [
+        '0.png', '1.png', '2.png']
+    (tmp_path / 'list.txt').write_text('images/train/0.png\nimages/train/pipe.png\n')
+    data.write_text(data.read_text().replace('images/train', 'list.txt'))
+    with pytest.raises(UserError, match='pipe.png", which is no file'):
+        YoloFolder.read(data, 'detect')
+
+
+def _with_keypoints(tmp_path, shape, line):
+    data = _folder(tmp_path / 'set', 'detect')
+    data.write_text(yaml.safe_dump({**yaml.safe_load(data.read_text()), 'kpt_shape': shape}))
+    (tmp_path / 'set' / 'labels' / 'train' / '0.txt').write_text(line)
+    return data
+
+
+@pytest.mark.parametrize('shape, line', [
+    ([2, 2], '0 .5 .5 .2 .3 .45 .4 .55 .6\n'), ([1, 3], '0 .5 .5 .2 .3 .45 .4 2\n'),
+    ([2, 2], '0 .5 .5 .2 .3\n')])
+def test_detection_takes_the_box_before_keypoints(shape, line, tmp_path):
+    folder = YoloFolder.read(_with_keypoints(tmp_path, shape, line), 'detect')
+    folder.check()
+    np.testing.assert_allclose(
+        folder.labelled(folder.train[0]).boxes / np.tile(_SIZE, 2), [[.4, .35, .6, .65]],
+        rtol=1e-5)
+    assert folder.keypoints == (0, 0)
+
+
+@pytest.mark.parametrize('task, count, text', [
+    ('detect', 10, 'there must be 4 (cx cy w h) or 8'),
+    ('segment', 8, 'choose the task pose or detect'),
+    ('obb', 8, 'choose the task pose or detect')])
+def test_numbers_that_may_be_keypoints_or_a_polygon_are_refused(
+        task, count, text, tmp_path, capsys):
+    line = '0 .5 .5 .2 .3 .45 .4 .55 .6 .7 .7'
+    data = _with_keypoints(tmp_path, [2, 2], ' '.join(line.split()[:1 + count]) + '\n')
+    assert _train(data, tmp_path / 'mine.pt', '--task', task) == 2
+    said = capsys.readouterr().err
+    assert '0.txt:1: ' in said and text in said and said.count('\n') == 1
+
+
+@pytest.mark.parametrize('part', ['train', 'val'])
+def test_a_set_without_any_label_is_refused(part, tmp_path, capsys):
+    data = _folder(tmp_path / 'set', 'detect')
+    for labels in (tmp_path / 'set' / 'labels' / part).iterdir():
+        labels.unlink()
+    assert _train(data, tmp_path / 'mine.pt', '--task', 'detect') == 2
+    said = capsys.readouterr().err
+    assert f'of "{part}"; the labels of the first belong into' in said
+    assert said.count('\n') == 1 and not list(tmp_path.glob('mine*'))
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_refused(value, tmp_path, capsys):
+    data = _folder(tmp_path / 'set', 'detect')
+    network = _random('detect')
+    network.stage1.conv.weight.data[0, 0, 0, 0] = value
+    torch.save(network.state_dict(), tmp_path / 'w.pt')
+    assert _train(data, tmp_path / 'mine.pt', '--task', 'detect', '--weights',
+                  str(tmp_path / 'w.pt')) == 2
+    assert 'stage1.conv.weight has numbers that are not finite' in capsys.readouterr().err
+    assert not list(tmp_path.glob('mine*'))
+    checkpoint.save(checkpoint.TrainedModel(network, CLASS_NAMES, (96, 64)), tmp_path / 'own.pt')
+    with pytest.raises(UserError, match='not finite'):
+        checkpoint.load(tmp_path / 'own.pt')
+
+
+def _diverging(tmp_path, weights):
+    """Train from weights that are finite, but too large to count with."""
+    network = _random('detect')
+    for name, parameter in network.named_parameters():
+        if name.endswith('classes.2.bias'):
+            parameter.data.fill_(3e38)
+    torch.save(network.state_dict(), weights)
+    return _folder(tmp_path / 'set', 'detect')
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(tmp_path, capsys):
+    data = _diverging(tmp_path, tmp_path / 'w.pt')
+    assert _train(data, tmp_path / 'mine.pt', '--task', 'detect', '--weights',
+                  str(tmp_path / 'w.pt')) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert 'not finite in step 1' in said and 'no weights were written' in said
+    assert not list(tmp_path.glob('mine*'))
+
+
+def test_the_last_good_weights_stay_when_the_loss_breaks_off(tmp_path, monkeypatch, capsys):
+    from yolojet_ros.model import training
+
+    data = _folder(tmp_path / 'set', 'detect')
+    words = ('--task', 'detect', '--seed', '3')
+    good = training.detection_loss
+    calls = []
+
+    def breaking(*given):
+        loss, parts = good(*given)
+        calls.append(loss)
+        return (loss * math.nan if len(calls) == 3 else loss), parts
+
+    monkeypatch.setattr(training, 'detection_loss', breaking)
+    assert _train(data, tmp_path / 'mine.pt', *words, '--steps', '9') == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert 'in step 3' in said and 'mine.pt has the weights of step 2' in said
+    kept = checkpoint.load(tmp_path / 'mine.pt')
+    assert kept.recipe['training'].startswith('2 steps')
+    assert all(torch.isfinite(value).all() for value in kept.network.state_dict().values())
+
+
+@pytest.mark.parametrize('tensors, text', [
+    ({0: torch.zeros(1)}, 'holds no state_dict'),
+    ({'a': torch.eye(3).to_sparse()}, 'a is no plain tensor'),
+    ({'a': torch.zeros(3, device='meta')}, 'a is no plain tensor'),
+    ({'a': torch.zeros(3, dtype=torch.complex64)}, 'a is no plain tensor')])
+def test_tensors_that_are_none_are_refused(tensors, text, tmp_path):
+    torch.save(tensors, tmp_path / 'w.pt')
+    with pytest.raises(UserError, match=text):
+        read_weights(tmp_path / 'w.pt')
 
 
 def test_an_image_without_labels_shows_nothing(tmp_path):

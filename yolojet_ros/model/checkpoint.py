@@ -56,7 +56,7 @@ def load(path: Path, device: str = 'cpu') -> TrainedModel:
     """
     Read a file that save() wrote, or raise what is wrong with it.
 
-    :raises UserError: if the file is missing, damaged or of another architecture.
+    :raises UserError: if the file is missing, damaged, of another architecture or not finite.
     """
     path = Path(path)
     check_size(path)
@@ -74,12 +74,14 @@ def load(path: Path, device: str = 'cpu') -> TrainedModel:
             f'{path} holds weights of another architecture or program; give a .pt file of '
             '"yolojet model train"')
     try:
-        return _rebuild(content, device)
+        model = _rebuild(content, device)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError,
             UserError) as error:
         raise UserError(
             f'{path} says YOLOv8{str(content.get("variant"))[:9]}, but what it holds does not '
             'fit that network; train or copy it again') from error
+    check_finite(model.network.state_dict(), path)
+    return model
 
 
 def check_size(path: Path) -> None:
@@ -105,6 +107,14 @@ def check_size(path: Path) -> None:
         raise UserError(
             f'{path} ({size} bytes) would unpack to {unpacked} bytes, but PyTorch writes weights '
             'without compression; save it again with torch.save, if you trust it')
+
+
+def check_finite(weights: Mapping[str, torch.Tensor], source: Path) -> None:
+    """:raises UserError: if a number of the weights is NaN or infinite."""
+    for name, value in weights.items():
+        if not torch.isfinite(value).all():
+            raise UserError(f'{source}: {name} has numbers that are not finite, so its training '
+                            'went wrong; give other weights')
 
 
 def _rebuild(content: Mapping[str, Any], device: str) -> TrainedModel:

@@ -18,7 +18,7 @@ from torch import nn
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.text import one_line
-from yolojet_ros.model.checkpoint import check_size
+from yolojet_ros.model.checkpoint import check_finite, check_size
 from yolojet_ros.model.yolov8 import ConvUnit, YOLOv8
 
 Weights = Dict[str, torch.Tensor]
@@ -54,7 +54,8 @@ def take_over(network: YOLOv8, weights: Mapping[str, torch.Tensor], source: Path
     Load what fits into `network`.
 
     :returns: how many tensors were taken; the others keep their random start.
-    :raises UserError: if less than half of the network fits, so the file is of another one.
+    :raises UserError: if less than half of the network fits, so the file is of another one,
+        or a number that would be taken is not finite.
     """
     own = network.state_dict()
     fitting = {name: value.to(own[name].dtype) for name, value in weights.items()
@@ -65,6 +66,7 @@ def take_over(network: YOLOv8, weights: Mapping[str, torch.Tensor], source: Path
         raise UserError(
             f'{source} fits {taken} of the {len(counted)} tensors of a YOLOv8{network.variant}; '
             'give weights of the same variant (--variant)')
+    check_finite(fitting, source)
     network.load_state_dict({**own, **fitting})
     return taken
 
@@ -129,9 +131,19 @@ def _from_pickle(path: Path) -> Weights:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not all(
-            isinstance(value, torch.Tensor) for value in content.values()):
+            isinstance(name, str) and isinstance(value, torch.Tensor)
+            for name, value in content.items()):
         raise UserError(f'{path} holds no state_dict; save model.state_dict() with torch.save')
+    for name, value in content.items():
+        if not _is_plain(value):
+            raise UserError(f'{path}: {one_line(name, 60)} is no plain tensor of real numbers but '
+                            'sparse, quantized, complex or empty (meta); save it as float32')
     return content
+
+
+def _is_plain(value: torch.Tensor) -> bool:
+    return (value.layout is torch.strided and value.device.type == 'cpu'
+            and not (value.is_quantized or value.is_complex() or value.is_nested))
 
 
 def _from_safetensors(path: Path) -> Weights:
@@ -144,7 +156,8 @@ def _from_safetensors(path: Path) -> Weights:
         header = json.loads(data[8:8 + length].decode('utf-8'))
         return {str(name): _safe_tensor(entry, memoryview(data)[8 + length:])
                 for name, entry in header.items() if name != '__metadata__'}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError,
+            RecursionError) as error:
         raise UserError(f'{path} is no complete .safetensors file '
                         f'({one_line(str(error), 80)}); copy or save it again') from error
 

@@ -216,6 +216,7 @@ class Trainer:
         (history.History).
 
         :returns: accuracy of the averaged weights on the validation images.
+        :raises UserError: if the loss is not finite; `output` then has the last good weights.
         """
         plan = self.plan
         history = History(output, part_names(self.network.task.name))
@@ -227,7 +228,14 @@ class Trainer:
         parts = torch.full((len(history.parts),), math.nan)
         progress = tqdm(total=plan.steps, initial=self.step, desc='train', unit='step')
         while self._progress() < 1:
-            parts = self._train_step(train)
+            try:
+                parts = self._train_step(train)
+            except FloatingPointError as error:
+                progress.close()
+                raise UserError(
+                    f'{error} in step {self.step + 1}, so nothing more can be learned; '
+                    f'{self._keep(output)}; lower --learning-rate, or begin with other --weights'
+                ) from error
             self.step += 1
             now = time.monotonic()
             self._spent_s = spent_before + now - begin
@@ -243,6 +251,14 @@ class Trainer:
         progress.close()
         checkpoint.save(self.snapshot(finished=True), output)
         return self._measure(held_out, history, parts)
+
+    def _keep(self, output: Path) -> str:
+        """Save the average of the steps that went well; return what was kept."""
+        if not self.step:
+            return 'no weights were written'
+        checkpoint.check_finite(self.average.network.state_dict(), output)
+        checkpoint.save(self.snapshot(finished=True), output)
+        return f'{output} has the weights of step {self.step}'
 
     def _banks(self) -> Tuple[ImageBank, ImageBank]:
         """Return the images to train and to measure on."""
@@ -273,7 +289,11 @@ class Trainer:
         return min(share, 1.0)
 
     def _train_step(self, bank: ImageBank) -> torch.Tensor:
-        """Do one optimizer step; return the loss parts, still on the device."""
+        """
+        Do one optimizer step; return the loss parts, still on the device.
+
+        :raises FloatingPointError: if loss or gradient are not finite; no weight has changed.
+        """
         share = self._progress()
         rate = self.plan.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
         for group in self.optimizer.param_groups:
@@ -288,7 +308,10 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()
         self._scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
+        # The scaler leaves out a step whose float16 gradient is too large, and goes on.
+        if not torch.isfinite(loss if self._scaler.is_enabled() else loss + norm):
+            raise FloatingPointError('the loss or its gradient is not finite')
         self._scaler.step(self.optimizer)
         self._scaler.update()
         self.average.update(self.network, self.step)

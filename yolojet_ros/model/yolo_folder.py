@@ -10,23 +10,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 import math
+import os
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
-import yaml
 
 from yolojet_ros.core.compressed_images import IMAGE_SUFFIXES, read_image
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import read_text
 from yolojet_ros.core.text import one_line, shown
+from yolojet_ros.core.yaml_text import read_yaml
 from yolojet_ros.model.data import LabelledImage, LabelledSet
 
-_MAX_YAML = 1 << 22
+_MAX_YAML = 1 << 18
 _MAX_LABELS = 1 << 26
 # Programs that write labels round; what is farther outside is a mistake.
 _ROUNDING = 1e-3
+# Shares of the image's side and area: less is nothing, whatever the number of pixels.
+_LEAST_SIDE, _LEAST_AREA = 1e-6, 1e-9
 # An image of instances is uint8.
 _MOST_MASKS = 255
 _FINER = 4
@@ -40,7 +43,7 @@ class YoloFolder:
     source: the file
     names: of the classes
     task: what the labels are for
-    keypoints: for pose, how many and values of each (2 or 3)
+    label_keypoints: how many a line has and values of each (2 or 3); (0, 0) for no keypoints
     keypoint_flip: for pose, which keypoint becomes which in a mirror image; None if not said
     train, val: images
     """
@@ -48,7 +51,7 @@ class YoloFolder:
     source: Path
     names: Tuple[str, ...]
     task: str
-    keypoints: Tuple[int, int]
+    label_keypoints: Tuple[int, int]
     keypoint_flip: Optional[Tuple[int, ...]]
     train: Tuple[Path, ...]
     val: Tuple[Path, ...]
@@ -62,19 +65,25 @@ class YoloFolder:
         """
         path = Path(path)
         try:
-            content = yaml.safe_load(read_text(path, _MAX_YAML))
-        except (ValueError, RecursionError, yaml.YAMLError) as error:
+            content = read_yaml(read_text(path, _MAX_YAML))
+        except ValueError as error:
             raise UserError(
                 f'{path} cannot be read ({one_line(str(error), 120)}); give the data.yaml of a '
                 'data set in the YOLO folder format') from error
         if not isinstance(content, dict):
             raise UserError(f'{path} holds no "train:", "val:" and "names:"; give a data.yaml')
         keypoints, flip = (0, 0), None
-        if task == 'pose':
+        if task == 'pose' or content.get('kpt_shape') is not None:
             keypoints = _keypoint_shape(path, content)
+        if task == 'pose':
             flip = _flip(path, content, keypoints[0])
         return cls(path, _names(path, content), task, keypoints, flip,
                    _images(path, content, 'train'), _images(path, content, 'val'))
+
+    @property
+    def keypoints(self) -> Tuple[int, int]:
+        """How many keypoints the task finds, and values of each in a label."""
+        return self.label_keypoints if self.task == 'pose' else (0, 0)
 
     def labelled(self, image: Path) -> LabelledImage:
         """
@@ -125,11 +134,18 @@ class YoloFolder:
         """
         Read all label files, so that a bad one is told before training begins.
 
-        :raises UserError: as labelled().
+        :raises UserError: as labelled(), and if nothing is labelled.
         """
-        for image in self.train + self.val:
-            for place, _, values in _lines(label_file(image), len(self.names)):
-                self._shape(place, values)
+        for part, images in (('train', self.train), ('val', self.val)):
+            objects = 0
+            for image in images:
+                for place, _, values in _lines(label_file(image), len(self.names)):
+                    self._shape(place, values)
+                    objects += 1
+            if not objects:
+                raise UserError(
+                    f'{self.source}: no object is labelled in the {len(images)} images of '
+                    f'"{part}"; the labels of the first belong into {label_file(images[0])}')
 
     def _shape(
         self, place: str, values: np.ndarray,
@@ -146,6 +162,10 @@ class YoloFolder:
             return self._pose(place, values)
         if self.task == 'detect' and count == 4:
             return None, _corners(place, values)
+        if self.label_keypoints[0]:
+            self._refuse_keypoints(place, count)
+            if self.task == 'detect':
+                return None, self._pose(place, values)[1]
         # Detection can be learned from the boxes around polygons as well.
         polygon = count >= 6 and count % 2 == 0
         if not polygon or (self.task == 'obb' and count != 8):
@@ -156,12 +176,28 @@ class YoloFolder:
                             f'{self.task} there must be {wanted}')
         points = _within(place, values).reshape(-1, 2)
         low, high = points.min(0), points.max(0)
-        if not (high > low).all():
-            raise UserError(f'{place}: the points lie on one line; remove or redraw the object')
+        if abs(_area(points)) < _LEAST_AREA:
+            raise UserError(f'{place}: the points enclose no area, since they lie on one line or '
+                            'are in a wrong order; remove or redraw the object')
         return points, np.concatenate((low, high))
 
+    def _refuse_keypoints(self, place: str, count: int) -> None:
+        """Refuse numbers that may be a polygon as well as a box with keypoints."""
+        points, each = self.label_keypoints
+        wanted = 4 + points * each
+        if self.task == 'detect' and count != wanted:
+            raise UserError(
+                f'{place}: {count} numbers behind the class; with kpt_shape [{points}, {each}] '
+                f'in data.yaml there must be 4 (cx cy w h) or {wanted}, with the keypoints; for '
+                'polygons take kpt_shape out')
+        if self.task != 'detect' and count == wanted:
+            raise UserError(
+                f'{place}: by kpt_shape [{points}, {each}] in data.yaml the {count} numbers are '
+                f'a box and keypoints, for the task {self.task} a polygon; take kpt_shape out, '
+                'or choose the task pose or detect')
+
     def _pose(self, place: str, values: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-        points, each = self.keypoints
+        points, each = self.label_keypoints
         if len(values) != 4 + points * each:
             raise UserError(
                 f'{place}: {len(values)} numbers behind the class; with kpt_shape [{points}, '
@@ -171,9 +207,7 @@ class YoloFolder:
         if not np.isin(shown_how, (0, 1, 2)).all():
             raise UserError(f'{place}: the third number of a keypoint is 0 (not labelled), '
                             '1 (hidden) or 2 (visible)')
-        labelled = shown_how > 0
-        _within(place, marks[labelled, :2])
-        return (np.concatenate((marks[:, :2], shown_how[:, None]), 1),
+        return (np.concatenate((_within(place, marks[:, :2]), shown_how[:, None]), 1),
                 _corners(place, values[:4]))
 
 
@@ -225,9 +259,16 @@ def _within(place: str, values: np.ndarray) -> np.ndarray:
 def _corners(place: str, box: np.ndarray) -> np.ndarray:
     """Turn cx cy w h into xyxy, cut at the image's border."""
     _within(place, box)
-    if not (box[2:] > 0).all():
+    corners = np.concatenate((box[:2] - box[2:] / 2, box[:2] + box[2:] / 2)).clip(0, 1)
+    if not (corners[2:] - corners[:2] > _LEAST_SIDE).all():
         raise UserError(f'{place}: a box of {box[2]:g} x {box[3]:g} is empty; remove it')
-    return np.concatenate((box[:2] - box[2:] / 2, box[:2] + box[2:] / 2)).clip(0, 1)
+    return corners
+
+
+def _area(points: np.ndarray) -> float:
+    """Return the signed area of a polygon [n, 2]."""
+    x, y = (points - points[0]).T
+    return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 
 
 def _paint(polygons: Sequence[np.ndarray], size: Tuple[int, int]) -> np.ndarray:
@@ -262,9 +303,13 @@ def _names(path: Path, content: Dict[Any, Any]) -> Tuple[str, ...]:
         if sorted(map(str, names)) != sorted(map(str, range(len(names)))):
             raise UserError(f'{path}: "names" does not number its classes from 0 on')
         names = [names[key] for key in sorted(names, key=int)]
-    if not isinstance(names, list) or not names or not all(
-            isinstance(name, (str, int, float)) for name in names):
+    if not isinstance(names, list) or not names:
         raise UserError(f'{path} has no "names:" with the names of the classes')
+    for index, name in enumerate(names):
+        # YAML reads yes, no, on and off as truth values, ~ as nothing, and 1.10 as 1.1.
+        if type(name) not in (str, int):
+            raise UserError(f'{path}: the name of class {index} is no text but {shown(name)} '
+                            'for YAML; put quotes around it')
     if content.get('nc', len(names)) != len(names):
         raise UserError(f'{path}: "nc" is {shown(content["nc"])}, but there are {len(names)} '
                         '"names"; make them agree')
@@ -274,9 +319,9 @@ def _names(path: Path, content: Dict[Any, Any]) -> Tuple[str, ...]:
 def _keypoint_shape(path: Path, content: Dict[Any, Any]) -> Tuple[int, int]:
     shape = content.get('kpt_shape')
     if not (isinstance(shape, list) and len(shape) == 2 and all(
-            isinstance(n, int) for n in shape) and shape[0] > 0 and shape[1] in (2, 3)):
-        raise UserError(f'{path}: the task pose needs "kpt_shape: [K, D]", how many keypoints '
-                        'and 2 (x y) or 3 (x y visibility) numbers each')
+            type(n) is int for n in shape) and shape[0] > 0 and shape[1] in (2, 3)):
+        raise UserError(f'{path}: keypoints need "kpt_shape: [K, D]", how many there are and 2 '
+                        '(x y) or 3 (x y visibility) numbers each')
     return shape[0], shape[1]
 
 
@@ -284,7 +329,8 @@ def _flip(path: Path, content: Dict[Any, Any], count: int) -> Optional[Tuple[int
     flip = content.get('flip_idx')
     if flip is None:
         return None
-    if not isinstance(flip, list) or sorted(map(str, flip)) != sorted(map(str, range(count))):
+    if not (isinstance(flip, list) and len(flip) == count
+            and all(type(n) is int for n in flip) and set(flip) == set(range(count))):
         raise UserError(f'{path}: "flip_idx" must hold every number from 0 to {count - 1} once')
     return tuple(flip)
 
@@ -295,19 +341,28 @@ def _images(path: Path, content: Dict[Any, Any], part: str) -> Tuple[Path, ...]:
     places = given if isinstance(given, list) else [given]
     if not places or not all(isinstance(place, str) and place for place in places):
         raise UserError(f'{path} has no "{part}:" that names a folder of images')
-    root = path.parent / str(content.get('path') or '.')
+    above = content.get('path') or '.'
+    if not isinstance(above, str):
+        raise UserError(f'{path}: "path" is no text; name the folder of the data set')
+    root = path.parent / above
     found: List[Path] = []
     for place in places:
         base = root / place
-        if base.is_dir():
-            found += sorted(p for p in base.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
-        elif base.suffix == '.txt' and base.is_file():
+        # os.path also answers for names too long to be any; a pipe would be waited for.
+        if os.path.isdir(base):
+            found += sorted(p for p in base.rglob('*')
+                            if p.suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(p))
+        elif base.suffix == '.txt' and os.path.isfile(base):
             try:
                 listed = read_text(base, _MAX_LABELS).splitlines()
             except ValueError as error:
                 raise UserError(
                     f'{base} cannot be read ({one_line(str(error), 80)})') from error
-            found += [base.parent / line.strip() for line in listed if line.strip()]
+            images = [base.parent / line.strip() for line in listed if line.strip()]
+            missing = next((image for image in images if not os.path.isfile(image)), None)
+            if missing:
+                raise UserError(f'{base} lists {shown(str(missing), 200)}, which is no file')
+            found += images
         else:
             raise UserError(f'{path}: "{part}" names {base}, which is no folder and no list of '
                             'images; correct "path" or the name')
