@@ -303,7 +303,7 @@ def write(path, inputs, outputs, arrays, metadata=None, card='', probe=None):
         [helper.make_tensor_value_info(item.name, kind(item), item.shape) for item in inputs],
         [helper.make_tensor_value_info(item.name, kind(item), item.shape) for item in outputs],
         [numpy_helper.from_array(np.asarray(values), name) for name, values in constants.items()])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 16)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 15)], ir_version=8)
     helper.set_model_props(model, dict(metadata or {}))
     onnx.save(model, str(path))
     if card:

@@ -236,7 +236,7 @@ def test_a_transformer_is_told_width_and_height_of_its_input(load, tmp_path):
         helper.make_tensor_value_info('scores', TensorProto.FLOAT, ['N', 300])],
         [numpy_helper.from_array(values, name) for name, values in constants.items()])
     onnx.save(helper.make_model(
-        graph, opset_imports=[helper.make_opsetid('', 16)], ir_version=8),
+        graph, opset_imports=[helper.make_opsetid('', 15)], ir_version=8),
         str(tmp_path / 'model.onnx'))
     backend = load(tmp_path / 'model.onnx')
     assert backend.card.head.head.key == 'rtdetr'
