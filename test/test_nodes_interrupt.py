@@ -100,7 +100,7 @@ _TRIES = int(os.environ.get('YOLOJET_TEST_INTERRUPTS', 2))  # at each moment
 def _segments(process):
     """Return the files of shared memory that a process has open."""
     maps = Path(f'/proc/{process.pid}/maps').read_text()
-    return {Path(name) for name in re.findall(r'/dev/shm/fastdds_\w+', maps)}
+    return {Path(name) for name in re.findall(r'/dev/shm/fast(?:dds|rtps)_\w+', maps)}
 
 
 @pytest.mark.parametrize('executable, mark, latest', _MOMENTS)
