@@ -8,6 +8,7 @@ removes detections, and a box at the border suppresses what it would suppress an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -59,7 +60,7 @@ class Table:
     """
 
     def __init__(self, outputs: Sequence[np.ndarray], reading: Reading) -> None:
-        head = reading.head
+        self._reading, head = reading, reading.head
         # Halves are compared slowly, and NumPy 1 would go on calculating in them.
         parts = [part.astype(np.float32, copy=False) for part in outputs]
         self.prototypes = parts.pop() if reading.masks else None
@@ -77,26 +78,13 @@ class Table:
         columns = self._columns[place.output][place.column:place.column + count]
         return columns if isinstance(rows, slice) else columns[:, rows]
 
-    def one(self, place: Place, rows=slice(None)) -> np.ndarray:
+    def one(self, place: Place) -> np.ndarray:
         """Return float32[n], the column at `place`."""
-        return self._columns[place.output][place.column][rows]
+        return self._columns[place.output][place.column]
 
-
-def decode(
-    outputs: Sequence[np.ndarray], reading: Reading, size: Tuple[int, int], selection: Selection,
-) -> Candidates:
-    """
-    Return the candidates of one image.
-
-    A row's class is its best one; it is a candidate if that score reaches the
-    class's threshold.
-
-    :param outputs: of one image, as `Table` takes them
-    :param reading: what they mean
-    :param size: (width, height) of the network's input
-    :param selection: thresholds
-    """
-    return _decode(Table(outputs, reading), reading, size, selection)
+    def class_scores(self) -> np.ndarray:
+        """Return float32[classes, n] of a head with a score for each class."""
+        return self.take(self._reading.head.class_score, self._reading.classes)
 
 
 def detect(
@@ -106,14 +94,16 @@ def detect(
     """
     Return the detections of one image, best score first.
 
+    :param outputs: of one image, as `Table` takes them
+    :param reading: what they mean
     :param letterbox: how the image was fitted into the network's input
-    :param selection: thresholds and filters; the other parameters as for `decode`
+    :param selection: thresholds and filters
     :param extras: give keypoints and masks, too, where the head has them
     """
     if reading.task == 'classify':
         return classify(outputs, reading)
     table = Table(outputs, reading)
-    found = _decode(table, reading, letterbox.network, selection)
+    found = decode(table, reading, letterbox.network, selection)
     boxes = letterbox.inverse_clipped(found.boxes)
     wanted = selection.keep_geometry(boxes, *letterbox.source)
     classes = None if selection.agnostic else found.classes
@@ -144,23 +134,35 @@ def classify(outputs: Sequence[np.ndarray], reading: Reading) -> Detections:
         probabilities=np.zeros_like(scores) if broken else np.minimum(scores, 1))
 
 
+@lru_cache(maxsize=8)
 def grid(size: Tuple[int, int]) -> np.ndarray:
     """
     Return float32[3, A], column, row and stride of every anchor point of a (width, height) input.
 
-    Ordered by stride, then row, then column.
+    Ordered by stride, then row, then column. It is the same array every time: read it only.
     """
     points = []
     for stride in STRIDES:
         columns, rows = size[0] // stride, size[1] // stride
         y, x = np.mgrid[:rows, :columns]
         points.append(np.stack((x.ravel(), y.ravel(), np.full(x.size, stride))))
-    return np.concatenate(points, axis=1).astype(np.float32)
+    found = np.concatenate(points, axis=1).astype(np.float32)
+    found.flags.writeable = False
+    return found
 
 
-def _decode(
+def decode(
     table: Table, reading: Reading, size: Tuple[int, int], selection: Selection,
 ) -> Candidates:
+    """
+    Return the candidates of one image.
+
+    A row's class is its best one; it is a candidate if that score reaches the
+    class's threshold.
+
+    :param size: (width, height) of the network's input
+    :param selection: thresholds
+    """
     with np.errstate(over='ignore', invalid='ignore'):
         if reading.head.label is None:
             rows, scores, classes, broken = _best_classes(table, reading, selection)
@@ -182,8 +184,7 @@ _Selected = Tuple[np.ndarray, np.ndarray, np.ndarray, int]
 
 def _best_classes(table: Table, reading: Reading, selection: Selection) -> _Selected:
     head = reading.head
-    first = Place(head.score.output, head.score.column + head.first_class)
-    all_scores = table.take(first, reading.classes)
+    all_scores = table.class_scores()
     # The maximum is cheap and leaves few rows; argmax over all of them is not.
     best = all_scores.max(axis=0)
     if head.logits:

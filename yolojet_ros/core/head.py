@@ -39,6 +39,10 @@ class Place:
     output: int = 0
     column: int = 0
 
+    def right(self, columns: int) -> Place:
+        """Return the place so many columns on."""
+        return replace(self, column=self.column + columns)
+
 
 @dataclass(frozen=True)
 class Head:
@@ -96,6 +100,11 @@ class Head:
     final: bool = False
     sizes_input: str = ''
     input: ImageInput = ImageInput()
+
+    @property
+    def class_score(self) -> Place:
+        """Return where the score of class 0 lies, in a head with a score for each class."""
+        return self.score.right(self.first_class)
 
 
 _NMS_PARTS = {
@@ -191,7 +200,7 @@ class Reading:
         """Return where coefficients, keypoints or angle begin."""
         score, label = self.head.score, self.head.label
         if label is None:
-            return replace(score, column=score.column + self.head.first_class + self.classes)
+            return self.head.class_score.right(self.classes)
         return replace(score, column=max(score.column, label.column) + 1)
 
     @property

@@ -331,7 +331,7 @@ class GpuCheck:
         try:
             card = backend.card
             table = Table(backend.look(view), card.head)
-            scores = table.take(card.head.head.score, card.head.classes).max(axis=0)
+            scores = table.class_scores().max(axis=0)
             # Weights may be random: the best rows are taken for objects.
             least = float(np.sort(scores)[-min(_CANDIDATES, scores.size)])
             selection = FilterParams(

@@ -16,7 +16,7 @@ from yolojet_ros.core.text import one_line
 from yolojet_ros.core.filters import FilterParams
 from yolojet_ros.core.decode import detect, of_image, Table
 from yolojet_ros.core.letterbox import Letterbox
-from yolojet_ros.core.head import Place, Reading
+from yolojet_ros.core.head import Reading
 from yolojet_ros.core.model_card import ModelCard
 from yolojet_ros.inference.tensorrt_session import Session
 from yolojet_ros.model.calibration_images import network_inputs
@@ -186,12 +186,10 @@ def compare_raw(
     """Return mean and largest score error, and mean box error in pixels, of heads with scores."""
     def parts(images: Sequence[Sequence[np.ndarray]]) -> Tuple[np.ndarray, np.ndarray]:
         tables = [Table(outputs, reading) for outputs in images]
-        head = reading.head
-        first = Place(head.score.output, head.score.column + head.first_class)
-        scores = np.concatenate([t.take(first, reading.classes) for t in tables], axis=1)
+        scores = np.concatenate([table.class_scores() for table in tables], axis=1)
         if reading.task == 'classify':
             return np.zeros((4, scores.shape[1]), np.float32), scores
-        return np.concatenate([t.take(head.box, 4) for t in tables], axis=1), scores
+        return np.concatenate([table.take(reading.head.box, 4) for table in tables], axis=1), scores
 
     (boxes, scores), (other_boxes, other_scores) = parts(before), parts(after)
     best = np.maximum(scores.max(axis=0), other_scores.max(axis=0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from yolojet_ros.core.card_file import CardFile
 from yolojet_ros.core.decode import MAX_SCORE, sigmoid, Table
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.core.head import BY_KEY, Place
+from yolojet_ros.core.head import BY_KEY
 from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.image_input import PAD_VALUE
 from yolojet_ros.core.model_card import ModelCard
@@ -72,12 +71,11 @@ def examine(outputs: Sequence[np.ndarray], card: ModelCard) -> Optional[str]:
     head = card.head.head
     table = Table(outputs, card.head)
     if card.task == 'classify':
-        return _odd_scores(card, table.take(head.score, card.head.classes))
+        return _odd_scores(card, table.class_scores())
     boxes = table.take(head.box, 4)
     labels = np.zeros(0, np.float32) if head.label is None else table.one(head.label)
     if head.label is None:
-        scores = table.take(
-            Place(head.score.output, head.score.column + head.first_class), card.head.classes)
+        scores = table.class_scores()
         if head.logits:
             if scores.min(initial=0) >= 0:
                 return ('class scores that are 0.5 at least, all of them, once the sigmoid is '
@@ -135,11 +133,11 @@ def _odd_columns(card: ModelCard, table: Table) -> Optional[str]:
     if head.label is not None or head.columns_first:
         return None
     if head.ones is None and head.score.output == head.box.output and (
-            table.one(replace(head.box, column=head.box.column + 4)) == 1).all():
+            table.one(head.box.right(4)) == 1).all():
         return (f'1 in all rows of a column that no {head.title} has so, as YOLOv6 does; '
                 + _write(card, 'yolov6'))
     if card.head.classes == 2:
-        last = table.one(Place(head.score.output, head.score.column + head.first_class + 1))
+        last = table.class_scores()[1]
         if (last == np.rint(last)).all() and last.any():
             key = 'rtdetr_ultralytics_best' if head.final else 'deepstream'
             return ('whole numbers only as scores of the second class, so they are classes '

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
 from yolojet_ros.core.compressed_images import decode
 from yolojet_ros.core.image_formats import (
@@ -63,6 +64,13 @@ def fill_image(message: Image, image: np.ndarray, encoding: str) -> None:
     data = array.array('B')
     data.frombytes(image.reshape(-1).view(np.uint8))
     message.data = data
+
+
+def image_message(header: Header, image: np.ndarray, encoding: str) -> Image:
+    """Return a new message with a picture as `fill_image` takes it."""
+    message = Image(header=header)
+    fill_image(message, image, encoding)
+    return message
 
 
 def _by_cv_bridge(message: Image) -> np.ndarray:

@@ -182,12 +182,12 @@ class Frame:
         # The GPU writes the few boxes straight into host memory: no copy to wait for.
         self.results = self._pinned(batch, kernels.RESULT)
         self.kept = self._allocate(kernels.KEPT.itemsize * batch)
-        # A bit for each pair of candidates.
-        rotated = self._card.task == 'obb' and not self._card.head.final
-        overlaps = MAX_CANDIDATES * MAX_CANDIDATES // 8 * batch if rotated else 0
-        self.overlaps = self._allocate(overlaps)
-        if overlaps:
-            self.device.clear(self.overlaps, overlaps)
+        self.overlaps: Optional[Buffer] = None
+        if self._card.task == 'obb' and not self._card.head.final:
+            # A bit for each pair of candidates.
+            nbytes = MAX_CANDIDATES * MAX_CANDIDATES // 8 * batch
+            self.overlaps = self._allocate(nbytes)
+            self.device.clear(self.overlaps, nbytes)
         reading = self._card.head
         columns = 4 + reading.extras if reading.extras and not reading.masks else 0
         self.gathered = self._pinned_or_none((batch, MAX_BOXES, columns), np.float32)
@@ -272,13 +272,15 @@ class Frame:
         functions.rank.prepared_async_call(
             (blocks(self.rows, _RANK_THREADS), images, 1), (_RANK_THREADS, 1, 1), self.stream,
             *common, self.rows, self.sorted.pointer)
-        if self._card.task == 'obb' and not self._card.head.final:
+        overlaps = 0  # no address: nothing asks
+        if self.overlaps is not None:
+            overlaps = self.overlaps.pointer
             functions.overlap.prepared_async_call(
                 (_OVERLAP_GRID, images, 1), (_OVERLAP_THREADS, 1, 1), self.stream,
                 self.head.pointer, self.tallies.pointer, self.sorted.pointer,
-                self.selection_buffer.pointer, self.overlaps.pointer)
+                self.selection_buffer.pointer, overlaps)
         functions.suppress.prepared_async_call(
-            (images, 1, 1), (_SUPPRESS_THREADS, 1, 1), self.stream, self.overlaps.pointer,
+            (images, 1, 1), (_SUPPRESS_THREADS, 1, 1), self.stream, overlaps,
             self.tallies.pointer, self.sorted.pointer, self.selection_buffer.pointer,
             recording.geometries.pointer, int(self._card.head.final), self.results.pointer,
             self.kept.pointer)

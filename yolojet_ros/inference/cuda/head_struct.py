@@ -37,8 +37,7 @@ def describe(card: ModelCard, tensors: Sequence[Tensor], pointers: Sequence[int]
 
     struct = np.zeros((), kernels.HEAD)
     struct['box'] = values(head.box)
-    first_class = Place(head.score.output, head.score.column + head.first_class)
-    struct['score'] = values(first_class if head.label is None else head.score)
+    struct['score'] = values(head.class_score if head.label is None else head.score)
     struct['label'] = values(head.label)
     struct['objectness'] = values(head.objectness)
     struct['count'] = values(None if head.count is None else Place(head.count))

@@ -10,7 +10,7 @@ from std_msgs.msg import Header
 
 from yolojet_ros.core.model_card import ModelCard
 from yolojet_ros.nodes.outputs.output import Output, Result
-from yolojet_ros.ros.images import fill_image
+from yolojet_ros.ros.images import image_message
 
 _MAX_CLASSES = 255  # that a byte can tell from none
 
@@ -38,6 +38,4 @@ class ClassMask(Output):
             return None
         values = np.zeros(1 + len(result.detections), np.uint8)
         values[1:] = result.detections.classes + 1
-        message = Image(header=header)
-        fill_image(message, np.take(values, result.labels), 'mono8')
-        return message
+        return image_message(header, np.take(values, result.labels), 'mono8')

@@ -12,7 +12,7 @@ from yolojet_ros.core.head import TASKS
 from yolojet_ros.core.model_card import ModelCard
 from yolojet_ros.nodes.detector_parameters import DetectorParameters
 from yolojet_ros.nodes.outputs.output import Output, Result
-from yolojet_ros.ros.images import fill_image
+from yolojet_ros.ros.images import image_message
 
 
 class DebugImage(Output):
@@ -42,7 +42,5 @@ class DebugImage(Output):
         picture = np.ascontiguousarray(view.bgr())
         if not picture.flags.writeable or np.shares_memory(picture, view.data):
             picture = picture.copy()
-        message = Image(header=header)
-        fill_image(message, draw_detections(
+        return image_message(header, draw_detections(
             picture, result.detections, self.card.names, result.labels), 'bgr8')
-        return message

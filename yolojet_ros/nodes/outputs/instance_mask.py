@@ -8,7 +8,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from yolojet_ros.nodes.outputs.output import Output, Result
-from yolojet_ros.ros.images import fill_image
+from yolojet_ros.ros.images import image_message
 
 
 class InstanceMask(Output):
@@ -28,8 +28,5 @@ class InstanceMask(Output):
         return Image
 
     def message(self, header: Header, result: Result) -> Optional[Image]:
-        if result.labels is None:
-            return None
-        message = Image(header=header)
-        fill_image(message, result.labels, 'mono16')
-        return message
+        labels = result.labels
+        return None if labels is None else image_message(header, labels, 'mono16')
