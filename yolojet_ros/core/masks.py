@@ -3,7 +3,8 @@ Instance masks from prototypes: which pixels of an image belong to which detecti
 
 A mask is where the detection's coefficients times the prototypes exceed 0 (a sigmoid of 0.5),
 cropped to its box (Bolya et al., YOLACT, ICCV 2019). The products are interpolated bilinearly
-to the pixels of the image, so an edge is as smooth as the prototypes allow.
+to the pixels of the image, so an edge is as smooth as the prototypes allow. Prototypes that lie in
+the padding say nothing of the image: at its border the last ones inside count alone.
 """
 
 from __future__ import annotations
@@ -100,8 +101,12 @@ class PrototypeMasks(Masks):
         letterbox = self._letterbox
         centres = np.arange(first, last, dtype=np.float32) + np.float32(0.5)
         network = centres * np.float32(letterbox.scale[axis]) + np.float32(letterbox.offset[axis])
-        position = network * np.float32(size / letterbox.network[axis]) - np.float32(0.5)
-        position = np.clip(position, 0, size - 1)
+        cells = np.float32(size / letterbox.network[axis])
+        begin = np.float32(letterbox.offset[axis])
+        end = begin + np.float32(letterbox.source[axis]) * np.float32(letterbox.scale[axis])
+        first_cell = np.clip(begin * cells, np.float32(0), np.float32(size - 1))
+        last_cell = np.clip(end * cells - np.float32(1), first_cell, np.float32(size - 1))
+        position = np.clip(network * cells - np.float32(0.5), first_cell, last_cell)
         low = np.floor(position).astype(np.int64)
         return low, np.minimum(low + 1, size - 1), position - low.astype(np.float32)
 

@@ -13,13 +13,17 @@ extern "C" __global__ void gather(const Head *heads, const Kept *kept, float *ga
         target[i] = i < 4 ? read(head.box, image, row, i) : read(head.extra, image, row, i - 4);
 }
 
-// Sampling of the prototypes at an image pixel along one axis.
+// Sampling of the prototypes at an image pixel along one axis; those in the padding are left out.
 struct Tap { int first, second; float weight; };
 
-__device__ inline Tap tap(int pixel, float forward, float offset, float network, int size) {
-    float position = ((float)pixel + 0.5f) * forward + offset;
-    position = position * ((float)size / network) - 0.5f;
-    position = fminf(fmaxf(position, 0.0f), (float)(size - 1));
+__device__ inline Tap tap(
+        int pixel, float source, float forward, float offset, float network, int size) {
+    float cells = (float)size / network, limit = (float)(size - 1);
+    float first_cell = fminf(fmaxf(offset * cells, 0.0f), limit);
+    float last_cell = (offset + source * forward) * cells - 1.0f;
+    last_cell = fminf(fmaxf(last_cell, first_cell), limit);
+    float position = (((float)pixel + 0.5f) * forward + offset) * cells - 0.5f;
+    position = fminf(fmaxf(position, first_cell), last_cell);
     Tap found;
     found.first = (int)floorf(position);
     found.second = min(found.first + 1, size - 1);
@@ -77,8 +81,10 @@ extern "C" __global__ void paint_masks(
     if (x >= width || y >= height) return;
     int label = 0;
     if (listed) {
-        Tap across = tap(x, geometry.forward_x, geometry.left, head.width, head.mask_width);
-        Tap down = tap(y, geometry.forward_y, geometry.top, head.height, head.mask_height);
+        Tap across = tap(
+            x, geometry.width, geometry.forward_x, geometry.left, head.width, head.mask_width);
+        Tap down = tap(
+            y, geometry.height, geometry.forward_y, geometry.top, head.height, head.mask_height);
         for (int i = 0; i < listed && !label; ++i) {
             int index = here[i];
             Box box = to_image(geometry, kept.boxes[index]);
