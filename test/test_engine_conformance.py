@@ -137,11 +137,11 @@ def test_runtime_finds_what_onnx_runtime_finds(version, use, models, tmp_path):
         selection = FilterParams().resolve(backend.card.names)
         assert backend.card.names == conv_model.NAMES
         for view in views:
-            backend.submit(view, selection, StageTimes())
+            backend.submit([view], [selection], [StageTimes()])
             if depth == 1:
-                check(backend.collect(), expected.detect(view, selection, StageTimes()))
+                check(backend.collect()[0], expected.detect(view, selection, StageTimes()))
         for view in views if depth == 2 else ():
-            check(backend.collect(), expected.detect(view, selection, StageTimes()))
+            check(backend.collect()[0], expected.detect(view, selection, StageTimes()))
         backend.close()
 
 
@@ -238,9 +238,9 @@ def run_both_slots(engine, onnx):
         selection = FilterParams().resolve(expected.card.names)
         for _ in range(2):
             for view in views:
-                backend.submit(view, selection, StageTimes())
+                backend.submit([view], [selection], [StageTimes()])
             for view in views:
-                check(backend.collect(), expected.detect(view, selection, StageTimes()))
+                check(backend.collect()[0], expected.detect(view, selection, StageTimes()))
     finally:
         backend.close()
 
@@ -272,8 +272,9 @@ def test_foreign_engines_get_a_profile_for_each_slot_or_are_refused_at_once(
     backend = TensorRTBackend(path)
     selection = FilterParams().resolve(backend.card.names)
     assert backend.card.batch == 2
-    assert len(backend.detect_batch(
-        [ImageView.from_bgr(np.zeros((70, 110, 3), np.uint8))] * 2, selection, StageTimes())) == 2
+    backend.submit([ImageView.from_bgr(np.zeros((70, 110, 3), np.uint8))] * 2, [selection] * 2,
+                   [StageTimes(), StageTimes()])
+    assert len(backend.collect()) == 2
     backend.close()
     with inspection.opened(path) as opened:
         assert len(opened.session.run_all(np.zeros((3, 3, 64, 96), np.float32))[0]) == 3

@@ -54,9 +54,9 @@ def run_two_at_once(engine, onnx):
     try:
         for _ in range(3):
             for view in views:
-                backend.submit(view, selection, StageTimes())
+                backend.submit([view], [selection], [StageTimes()])
             for view in views:
-                found = backend.collect()
+                found, = backend.collect()
                 wanted = expected.detect(view, selection, StageTimes())
                 # TF32 moves the scores a little, and so a box across the threshold.
                 assert abs(len(found) - len(wanted)) <= 1 and len(found)

@@ -77,6 +77,13 @@ def choose(backend, **wishes):
     return FilterParams(**wishes).resolve(backend.card.names)
 
 
+def together(backend, views, *selections):
+    """Return what one run finds on several images; one selection serves them all."""
+    backend.submit(views, selections * (len(views) // len(selections)),
+                   [StageTimes() for _ in views])
+    return backend.collect()
+
+
 def same(found, wanted):
     return (len(found) == len(wanted) and np.allclose(found.boxes, wanted.boxes, atol=1e-3)
             and np.allclose(found.scores, wanted.scores, atol=1e-5))
@@ -118,11 +125,11 @@ def test_two_frames_are_in_flight_in_order(make):
     backend = make(depth=2)
     selection = choose(backend, score_threshold=0.1)
     expected = [backend.detect(view(seed), selection, StageTimes()) for seed in (1, 2)]
-    backend.submit(view(1), selection, StageTimes())
-    backend.submit(view(2), selection, StageTimes())
+    backend.submit([view(1)], [selection], [StageTimes()])
+    backend.submit([view(2)], [selection], [StageTimes()])
     with pytest.raises(BackendError, match='2 frames are in flight'):
-        backend.submit(view(3), selection, StageTimes())
-    assert same(backend.collect(), expected[0]) and same(backend.collect(), expected[1])
+        backend.submit([view(3)], [selection], [StageTimes()])
+    assert same(backend.collect()[0], expected[0]) and same(backend.collect()[0], expected[1])
     with pytest.raises(BackendError, match='no frame'):
         backend.collect()
 
@@ -134,9 +141,9 @@ def test_the_bytes_of_a_view_may_be_reused_after_submit(make):
         first = view(1)
         expected = backend.detect(view(1), selection, StageTimes())
         if not zero_copy:
-            backend.submit(first, selection, StageTimes())
+            backend.submit([first], [selection], [StageTimes()])
             first.data[:] = 0
-            assert same(backend.collect(), expected)
+            assert same(backend.collect()[0], expected)
 
 
 @pytest.mark.parametrize('encoding', ['bgr8', 'mono8', 'bayer_rggb8'])
@@ -158,7 +165,7 @@ def test_a_bad_image_costs_no_slot(make):
     for bad in (short, ImageView(good.data, 0, 0, 0, 'bgr8'),
                 ImageView(good.data, 110, 70, 330, 'foo')):
         with pytest.raises(ImageError):
-            backend.submit(bad, selection, StageTimes())
+            backend.submit([bad], [selection], [StageTimes()])
     assert len(backend.detect(good, selection, StageTimes()))
 
 
@@ -168,11 +175,11 @@ def test_batch_of_different_images_equals_one_by_one(make, tmp_path):
     pictures = [view(1), view(2, (64, 90)), view(3, (200, 40), 'mono8')]
     expected = [single.detect(picture, selection, StageTimes()) for picture in pictures]
     for count in (3, 2, 1):
-        found = backend.detect_batch(pictures[:count], selection, StageTimes())
+        found = together(backend, pictures[:count], selection)
         assert len(found) == count
         assert all(same(a, b) for a, b in zip(found, expected))
     with pytest.raises(BackendError, match='--batch 4'):
-        backend.detect_batch(pictures + pictures[:1], selection, StageTimes())
+        together(backend, pictures + pictures[:1], selection)
 
 
 def test_more_geometries_than_are_remembered_are_no_fault(make):
@@ -181,9 +188,8 @@ def test_more_geometries_than_are_remembered_are_no_fault(make):
     sizes = [(40 + index, 50) for index in range(_MAX_SAMPLINGS)]
     for start in range(0, 2 * len(sizes), 2):
         pictures = [view(1, sizes[(start + index) % len(sizes)]) for index in range(3)]
-        found = backend.detect_batch([*pictures], selection, StageTimes())
-        fresh = backend.detect_batch([view(2, (300 + start, 50)), *pictures[:2]], selection,
-                                     StageTimes())
+        found = together(backend, pictures, selection)
+        fresh = together(backend, [view(2, (300 + start, 50)), *pictures[:2]], selection)
         assert same(found[0], fresh[1]) and same(found[1], fresh[2])
     assert same(found[0], single.detect(pictures[0], selection, StageTimes()))
 

@@ -1,4 +1,4 @@
-"""The pipeline: what the tracker is shown."""
+"""Detector and streams: what the tracker is shown, and cameras that share a model."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,11 @@ import pytest
 from models import NAMES, raw_output
 from yolojet_ros.core.filters import FilterParams
 from yolojet_ros.core.head import anchor_count, raw_reading
-from yolojet_ros.core.image_formats import ImageView
+from yolojet_ros.core.image_formats import ImageError, ImageView
 from yolojet_ros.core.model_card import ModelCard
-from yolojet_ros.inference.backend import HostBackend
-from yolojet_ros.pipeline import Pipeline
+from yolojet_ros.inference.backend import BackendError, HostBackend
+from yolojet_ros.pipeline.detector import Detector
+from yolojet_ros.pipeline.stream import Stream
 from yolojet_ros.tracking import Tracker, TrackerParams
 
 _SIZE = (320, 192)
@@ -29,13 +30,13 @@ class _Network(HostBackend):
         return [raw_output([[160, 96, 80, 60]], [[self.score, 0, 0]], _SIZE)[0]]
 
 
-def _id_after_weak_frames(pipeline, start):
+def _id_after_weak_frames(detector, stream, start):
     """Return (id before, id after) a second in which the box scores 0.06 only."""
-    network = pipeline.backend
+    network = detector.backend
     scores = [0.9] * 5 + [0.06] * 30 + [0.9] * 5
     ids = []
     for index, network.score in enumerate(scores):
-        frame = pipeline.process(_VIEW, start + index / 30)
+        frame = detector.process(stream, _VIEW, start + index / 30)
         ids += frame.detections.ids.tolist()
         assert len(frame.detections) == (network.score > 0.25)
     assert ids[4] > 0
@@ -45,17 +46,54 @@ def _id_after_weak_frames(pipeline, start):
 def test_low_score_acts_below_a_tenth_and_live():
     params = dict(lost_seconds=0.5, recover_seconds=0.0)
     tracker = Tracker(TrackerParams(**params))
-    pipeline = Pipeline(_Network(), FilterParams(), tracker)
-    before, after = _id_after_weak_frames(pipeline, 100.0)
+    detector = Detector(_Network())
+    stream = Stream(detector.backend.card, FilterParams(), tracker)
+    before, after = _id_after_weak_frames(detector, stream, 100.0)
     assert before != after, 'weak boxes are not looked at'
     tracker.set_params(TrackerParams(low_score=0.04, **params))
-    before, after = _id_after_weak_frames(pipeline, 200.0)
+    before, after = _id_after_weak_frames(detector, stream, 200.0)
     assert before == after, 'weak boxes keep the track'
 
 
 @pytest.mark.parametrize('low_score', [0.0, 0.3, 1.0])
 def test_low_score_hides_nothing_from_the_user(low_score):
-    pipeline = Pipeline(_Network(), FilterParams(score_threshold=0.2),
-                        Tracker(TrackerParams(low_score=low_score)))
-    pipeline.backend.score = 0.25
-    assert len(pipeline.process(_VIEW, 1.0).detections) == 1
+    detector = Detector(_Network())
+    stream = Stream(detector.backend.card, FilterParams(score_threshold=0.2),
+                    Tracker(TrackerParams(low_score=low_score)))
+    detector.backend.score = 0.25
+    assert len(detector.process(stream, _VIEW, 1.0).detections) == 1
+
+
+def test_cameras_in_one_run_have_their_own_tracks_thresholds_and_order():
+    detector = Detector(_Network())
+    detector.backend.max_batch = 3
+    card = detector.backend.card
+    front = Stream(card, FilterParams(), Tracker(TrackerParams()))
+    rear = Stream(card, FilterParams(score_threshold=0.95))
+    for index in range(5):
+        detector.submit([stream.shot(_VIEW, index / 30, name) for stream, name in (
+            (front, 'front'), (rear, 'rear'))])
+        seen, nothing = detector.collect()
+        assert (seen.context, nothing.context) == ('front', 'rear')
+        assert len(seen.detections) == 1 and not len(nothing.detections)
+        assert nothing.detections.ids is None and set(seen.times.laps) >= {'network', 'track'}
+    assert seen.detections.ids[0] > 0
+    rear.tracker = Tracker(TrackerParams())
+    rear.filters = FilterParams()
+    for index in range(5, 10):
+        # Two images of one camera in a run are tracked one after the other.
+        detector.submit([rear.shot(_VIEW, index / 30), front.shot(_VIEW, index / 30),
+                         rear.shot(_VIEW, (index + 0.5) / 30)])
+        assert detector.in_flight == 1
+        found = detector.collect()
+    assert found[0].detections.ids == found[2].detections.ids == [1]
+    assert found[1].detections.ids == seen.detections.ids
+    with pytest.raises(BackendError, match='4 images for test, which takes 1 to 3'):
+        detector.submit([rear.shot(_VIEW, 1.0)] * 4)
+    assert detector.in_flight == 0
+
+
+def test_a_bad_image_is_refused_before_it_can_spoil_a_run():
+    stream = Stream(_Network().card)
+    with pytest.raises(ImageError, match='data has 9 bytes'):
+        stream.shot(ImageView(np.zeros(9, np.uint8), 320, 192, 960, 'bgr8'), 1.0)

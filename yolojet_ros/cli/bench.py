@@ -103,13 +103,14 @@ def _bench_pipeline(arguments: argparse.Namespace) -> int:
     from yolojet_ros.core.image_formats import ImageView
     from yolojet_ros.core.letterbox import Letterboxer
     from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
-    from yolojet_ros.pipeline import Pipeline
+    from yolojet_ros.pipeline.detector import Detector
+    from yolojet_ros.pipeline.stream import Stream
     from yolojet_ros.sim.scene import Scene
     from yolojet_ros.tracking import create_tracker
 
     backend = OnnxRuntimeBackend(_model(arguments))
-    tracked = Pipeline(backend, tracker=create_tracker())
-    plain = Pipeline(backend)
+    detector = Detector(backend)
+    plain, tracked = Stream(backend.card), Stream(backend.card, tracker=create_tracker())
     scene = Scene(*_SIZE, seed=1)
     views = [ImageView.from_bgr(scene.read().image.copy()) for _ in range(30)]
     tensor = Letterboxer(backend.card.input_size, backend.card.input)(views[0])[0].copy()
@@ -119,8 +120,9 @@ def _bench_pipeline(arguments: argparse.Namespace) -> int:
     for index in range(_FRAMES):
         view, stamp = views[index % len(views)], index / 30
         times = (_timed(lambda: backend.run(tensor)),
-                 _timed(lambda: plain.process(view, stamp)),
-                 _timed(lambda: detections.append(len(tracked.process(view, stamp).detections))))
+                 _timed(lambda: detector.process(plain, view, stamp)),
+                 _timed(lambda: detections.append(
+                     len(detector.process(tracked, view, stamp).detections))))
         for name, value in zip(rows, times):
             rows[name].append(value)
     print(f'{backend.card.source} {backend.card.input_size[0]}x{backend.card.input_size[1]}, '

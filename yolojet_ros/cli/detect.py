@@ -65,7 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     from yolojet_ros.core.knob_values import parse_size, read_settings
     from yolojet_ros.inference.demo_model import demo_model
     from yolojet_ros.inference.load import load_backend
-    from yolojet_ros.pipeline import Pipeline
+    from yolojet_ros.pipeline.detector import Detector
+    from yolojet_ros.pipeline.stream import Stream
 
     filters = read_settings(FilterParams, arguments.settings)
     size = parse_size('--input-size', arguments.input_size)
@@ -79,12 +80,13 @@ def run(arguments: argparse.Namespace) -> int:
         backend.extras = arguments.json or arguments.save is not None
         if arguments.json and backend.card.task == 'segment':
             rle_encoder()
-        pipeline = Pipeline(backend, filters)
+        stream = Stream(backend.card, filters)
         if arguments.model is None:
             say('no --model is given: the demo model runs, which knows only '
                 f'{listed(backend.card.names)}')
         with (JsonOutput if arguments.json else TextOutput)(backend.card.names) as output:
-            refused = detect_files(pipeline, list(zip(inputs, targets)), output)
+            refused = detect_files(
+                Detector(backend), stream, list(zip(inputs, targets)), output)
         return 2 if refused else 0
     finally:
         backend.close()

@@ -20,7 +20,8 @@ from yolojet_ros.core.image_formats import ImageError, ImageView
 from yolojet_ros.core.text import one_line
 from yolojet_ros.core.video import video_file
 from yolojet_ros.inference.backend import BackendError
-from yolojet_ros.pipeline import Pipeline
+from yolojet_ros.pipeline.detector import Detector
+from yolojet_ros.pipeline.stream import Stream
 from yolojet_ros.sources import images_in, is_image, SourceOptions, VideoSource
 
 # A video has about as many pictures as it says: that is reckoned from its length, mostly.
@@ -81,32 +82,33 @@ def _identity(path: Path) -> Tuple[int, int]:
 
 
 def detect_files(
-    pipeline: Pipeline, files: Sequence[Tuple[Path, Optional[Path]]], output: Output,
+    detector: Detector, stream: Stream, files: Sequence[Tuple[Path, Optional[Path]]],
+    output: Output,
 ) -> int:
     """
-    Run the pipeline on all files; one that cannot be used is named on stderr.
+    Run the detector on all files; one that cannot be used is named on stderr.
 
     :param files: (path, where its annotated copy goes or None)
     :returns: how many could not be used.
     :raises UserError: if a copy cannot be written.
     """
-    refused, told = 0, _warn(pipeline, 0)
+    refused, told = 0, _warn(detector, 0)
     # On a terminal only.
     with tqdm(total=len(files), unit='image', disable=None) as bar:
         for path, copy in files:
             try:
-                _detect_file(pipeline, path, copy, output, bar)
+                _detect_file(detector, stream, path, copy, output, bar)
                 output.end_file(path, copy)
             except _Unusable as error:
                 say(str(error))
                 refused += 1
-            told = _warn(pipeline, told)
+            told = _warn(detector, told)
     return refused
 
 
-def _warn(pipeline: Pipeline, told: int) -> int:
+def _warn(detector: Detector, told: int) -> int:
     """Say the backend's warnings but the first `told`; return how many there are."""
-    warnings = pipeline.backend.warnings
+    warnings = detector.backend.warnings
     for text in warnings[told:]:
         say(text)
     return len(warnings)
@@ -117,7 +119,8 @@ class _Unusable(UserError):
 
 
 def _detect_file(
-    pipeline: Pipeline, path: Path, copy: Optional[Path], output: Output, bar: tqdm,
+    detector: Detector, stream: Stream, path: Path, copy: Optional[Path], output: Output,
+    bar: tqdm,
 ) -> None:
     video = None if is_image(path) else _open_video(path)
     with ExitStack() as stack:
@@ -130,11 +133,11 @@ def _detect_file(
         elif copy is not None:
             write = lambda picture: write_image(copy, picture)  # noqa: E731
         number = 0
-        for picture, detections in _detected(pipeline, path, video):
+        for picture, detections in _detected(detector, stream, path, video):
             output.add(path, None if video is None else number, picture.shape[1::-1], detections)
             number += 1
             if write is not None:
-                write(draw_detections(picture, detections, pipeline.backend.card.names))
+                write(draw_detections(picture, detections, stream.card.names))
             bar.update()
         if video is not None and number < _WHOLE * video.count:
             say(f'{path} ends after {number} pictures, though it promises {video.count}: it may '
@@ -156,7 +159,7 @@ def _pictures(video: VideoSource) -> Iterator[np.ndarray]:
 
 
 def _detected(
-    pipeline: Pipeline, path: Path, video: Optional[VideoSource],
+    detector: Detector, stream: Stream, path: Path, video: Optional[VideoSource],
 ) -> Iterator[Tuple[np.ndarray, Detections]]:
     """
     Yield every picture, uint8 BGR [H, W, 3], with what is seen in it.
@@ -165,9 +168,10 @@ def _detected(
     """
     try:
         for picture in [read_image(path)] if video is None else _pictures(video):
-            yield picture, pipeline.process(ImageView.from_bgr(picture), 0.0).detections
+            frame = detector.process(stream, ImageView.from_bgr(picture), 0.0)
+            yield picture, frame.detections
     except UserError as error:
         raise _Unusable(str(error)) from error
     except (ImageError, BackendError) as error:
-        raise _Unusable(f'{pipeline.backend.card.source} cannot run on {path} '
+        raise _Unusable(f'{stream.card.source} cannot run on {path} '
                         f'({one_line(str(error), 300)})') from error

@@ -117,12 +117,8 @@ class ImageView:
         height, width = image.shape[:2]
         return cls(image.reshape(-1), width, height, 3 * width, 'bgr8')
 
-    def samples(self) -> np.ndarray:
-        """
-        Return the samples [rows, width, channels], still without a copy.
-
-        :raises ImageError: where size, step, length or encoding do not fit together.
-        """
+    def check(self) -> None:
+        """:raises ImageError: where size, step, length or encoding do not fit together."""
         kind = FORMATS.get(self.encoding)
         if kind is None:
             raise ImageError('encoding', (
@@ -143,6 +139,17 @@ class ImageView:
             raise ImageError('data', (
                 f'data has {self.data.size} bytes; {rows} rows of step {self.step} '
                 f'take {rows * self.step}'))
+
+    def samples(self) -> np.ndarray:
+        """
+        Return the samples [rows, width, channels], still without a copy.
+
+        :raises ImageError: as `check`.
+        """
+        self.check()
+        kind = FORMATS[self.encoding]
+        rows = self.height * kind.rows[0] // kind.rows[1]
+        row_bytes = self.width * kind.channels * kind.dtype.itemsize
         raw = self.data.reshape(rows, self.step)[:, :row_bytes]
         if kind.dtype.itemsize > 1:
             order = kind.dtype.newbyteorder('>' if self.big_endian else '<')
@@ -156,7 +163,7 @@ class ImageView:
         """
         Return uint8 BGR [H, W, 3]; for bgr8 a view of `data`, else a converted copy.
 
-        :raises ImageError: as `samples`.
+        :raises ImageError: as `check`.
         """
         samples = self.samples()
         convert = FORMATS[self.encoding].to_bgr

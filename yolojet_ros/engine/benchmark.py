@@ -115,7 +115,7 @@ def throughput(
         if len(waiting) == backend.depth:
             waiting.popleft()
             backend.collect()
-        backend.submit(views[index % len(views)], selection, StageTimes())
+        backend.submit([views[index % len(views)]], [selection], [StageTimes()])
         waiting.append(index)
     for _ in waiting:
         backend.collect()

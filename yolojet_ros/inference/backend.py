@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import Deque, List
+from typing import Deque, List, Sequence
 
 import numpy as np
 
@@ -28,7 +28,8 @@ class Backend(ABC):
     name: 'onnxruntime' or 'tensorrt'
     description: what runs where, one line for diagnostics
     card: what the model says of itself
-    depth: how many frames may be submitted before one must be collected
+    depth: how many runs may be submitted before one must be collected
+    max_batch: most images of one run
     places: images that every run computes, however few are given (a fixed batch)
     extras: compute masks and keypoints, where the model has them; may be set between frames
     warnings: what the user should know of how it runs, a sentence each; it may grow while it runs
@@ -38,6 +39,7 @@ class Backend(ABC):
     description: str
     card: ModelCard
     depth: int = 1
+    max_batch: int = 1
     places: int = 1
     extras: bool = True
 
@@ -50,28 +52,40 @@ class Backend(ABC):
             self.warnings.append(text)
 
     @abstractmethod
-    def submit(self, view: ImageView, selection: Selection, times: StageTimes) -> None:
+    def submit(
+        self, views: Sequence[ImageView], selections: Sequence[Selection],
+        times: Sequence[StageTimes],
+    ) -> None:
         """
-        Start one frame; `times` gets its laps by the time it is collected.
+        Start one run of one or several images.
 
-        The bytes of `view` may be reused once this returns.
-
-        :raises ImageError: if the image cannot be used; nothing was submitted then.
-        :raises BackendError: if the device failed.
+        :param views: 1 to `max_batch` images of any sizes and encodings; their bytes may be
+            reused once this returns
+        :param selections: of each image; what an image gives does not depend on the others
+        :param times: of each image; gets its laps by the time the run is collected
+        :raises ImageError: if an image cannot be used; nothing was submitted then.
+        :raises BackendError: if the device failed, or there are too many images.
         """
 
     @abstractmethod
-    def collect(self) -> Detections:
+    def collect(self) -> List[Detections]:
         """
-        Return the detections of the oldest submitted frame, best score first.
+        Return the detections of each image of the oldest submitted run, best score first.
 
         :raises BackendError: if the device failed.
         """
 
     def detect(self, view: ImageView, selection: Selection, times: StageTimes) -> Detections:
-        """Run one frame from image to detections."""
-        self.submit(view, selection, times)
-        return self.collect()
+        """Run one image from its bytes to its detections."""
+        self.submit([view], [selection], [times])
+        return self.collect()[0]
+
+    def check_number(self, images: int) -> None:
+        """:raises BackendError: if one run does not take so many images."""
+        if not 0 < images <= self.max_batch:
+            raise BackendError(
+                f'{images} images for {self.card.source}, which takes 1 to {self.max_batch} in '
+                f'one run; build it with --batch {images}')
 
     @abstractmethod
     def look(self, view: ImageView) -> List[np.ndarray]:
@@ -94,28 +108,35 @@ class HostBackend(Backend):
         self.card = card
         self.places = max(card.batch, 1)
         self._letterboxer = Letterboxer(card.input_size, card.input)
-        self._done: Deque[Detections] = deque()
+        self._done: Deque[List[Detections]] = deque()
 
     @abstractmethod
     def run(self, tensor: np.ndarray) -> List[np.ndarray]:
         """Run the network on tensor [1, 3, H, W]; return the head's outputs for this image."""
 
-    def submit(self, view: ImageView, selection: Selection, times: StageTimes) -> None:
+    def submit(
+        self, views: Sequence[ImageView], selections: Sequence[Selection],
+        times: Sequence[StageTimes],
+    ) -> None:
+        self.check_number(len(views))
+        self._done.append([self._detect(*image) for image in zip(views, selections, times)])
+
+    def _detect(self, view: ImageView, selection: Selection, times: StageTimes) -> Detections:
         tensor, letterbox = self._letterboxer(view)
         times.lap('letterbox')
         outputs = self.run(tensor)
         times.lap('network')
         try:
-            self._done.append(detect(
-                outputs, self.card.head, letterbox, selection, self.extras))
+            found = detect(outputs, self.card.head, letterbox, selection, self.extras)
         except (IndexError, ValueError) as error:
             shapes = ', '.join(str(list(output.shape)) for output in outputs)
             raise BackendError(
                 f'{self.card.source} gave outputs of shapes {shapes} that do not belong together '
                 f'({error}); export it with fixed sizes') from error
         times.lap('decode_nms')
+        return found
 
-    def collect(self) -> Detections:
+    def collect(self) -> List[Detections]:
         return self._done.popleft()
 
     def look(self, view: ImageView) -> List[np.ndarray]:

@@ -46,7 +46,7 @@ class _Slot:
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
         self.recordings: OrderedDict = OrderedDict()
-        self.times: Optional[StageTimes] = None
+        self.times: Sequence[StageTimes] = ()  # of each image in work
         self.running: Optional[Recording] = None
 
 
@@ -109,28 +109,42 @@ class TensorRTBackend(Backend):
         scratch = self.network.device_memory if self.network is not None else 0
         return self.device.allocated + scratch * len(self._slots)
 
-    def submit(self, view: ImageView, selection: Selection, times: StageTimes) -> None:
-        self._submit([view], selection, times)
-
-    def collect(self) -> Detections:
-        return self._collect(1)[0]
-
-    def detect_batch(
-        self, views: Sequence[ImageView], selection: Selection, times: StageTimes,
-    ) -> List[Detections]:
-        """
-        Run several images in one enqueue.
-
-        :param views: at most `card.batch` images, of any sizes and encodings
-        :raises ImageError: if one of them cannot be used; none is run then.
-        :raises BackendError: if the device failed, or there are too many images.
-        """
-        if not 0 < len(views) <= self.max_batch:
+    def submit(
+        self, views: Sequence[ImageView], selections: Sequence[Selection],
+        times: Sequence[StageTimes],
+    ) -> None:
+        if not self._free:
             raise BackendError(
-                f'{len(views)} images for {self.card.source}, which takes 1 to '
-                f'{self.max_batch}; build it with --batch {len(views)}')
-        self._submit(views, selection, times)
-        return self._collect(len(views))
+                f'{len(self._busy)} frames are in flight already; collect one first'
+                if self._slots else 'the engine is closed; load it again')
+        self.check_number(len(views))
+        planned = [self._plan(view) for view in views]
+        slot = self._free.popleft()
+        try:
+            with self.device.current():
+                slot.frame.select(selections[0])
+                recording = self._recording(slot, planned)
+                slot.frame.start(recording, [item.view for item in planned])
+        except BaseException:
+            self._free.append(slot)
+            raise
+        for image in times:
+            image.lap('copy_in')
+        slot.times, slot.running = times, recording
+        self._busy.append(slot)
+
+    def collect(self) -> List[Detections]:
+        if not self._busy:
+            raise BackendError('no frame is in flight; submit one first')
+        slot = self._busy.popleft()
+        try:
+            with self.device.current():
+                found = slot.frame.finish(slot.running, len(slot.times))
+        finally:
+            self._free.append(slot)
+        for image in slot.times:
+            image.lap('gpu')
+        return found
 
     def look(self, view: ImageView) -> List[np.ndarray]:
         slot = self._free[0]
@@ -192,39 +206,6 @@ class TensorRTBackend(Backend):
                                functions))
             self._slots.append(slot)
             self._free.append(slot)
-
-    def _submit(
-        self, views: Sequence[ImageView], selection: Selection, times: StageTimes,
-    ) -> None:
-        if not self._free:
-            raise BackendError(
-                f'{len(self._busy)} frames are in flight already; collect one first'
-                if self._slots else 'the engine is closed; load it again')
-        planned = [self._plan(view) for view in views]
-        slot = self._free.popleft()
-        try:
-            with self.device.current():
-                slot.frame.select(selection)
-                recording = self._recording(slot, planned)
-                slot.frame.start(recording, [item.view for item in planned])
-        except BaseException:
-            self._free.append(slot)
-            raise
-        times.lap('copy_in')
-        slot.times, slot.running = times, recording
-        self._busy.append(slot)
-
-    def _collect(self, images: int) -> List[Detections]:
-        if not self._busy:
-            raise BackendError('no frame is in flight; submit one first')
-        slot = self._busy.popleft()
-        try:
-            with self.device.current():
-                found = slot.frame.finish(slot.running, images)
-        finally:
-            self._free.append(slot)
-        slot.times.lap('gpu')
-        return found
 
     def _plan(self, view: ImageView) -> _Planned:
         """Bring the view into a form that the kernel reads, and look up how to sample it."""

@@ -29,7 +29,8 @@ from yolojet_ros.nodes.detector_parameters import DetectorParameters, FIXED
 from yolojet_ros.nodes.frame_worker import FrameWorker
 from yolojet_ros.nodes.outputs.output import Result
 from yolojet_ros.nodes.outputs.outputs import Outputs
-from yolojet_ros.pipeline import Frame, Pipeline
+from yolojet_ros.pipeline.detector import Detector
+from yolojet_ros.pipeline.stream import Frame, Stream
 from yolojet_ros.ros import parameters
 from yolojet_ros.ros.bond import ManagerBond
 from yolojet_ros.ros.ending import leave
@@ -69,7 +70,9 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
     def __init__(self, **kwargs) -> None:
         super().__init__('detector', **kwargs)
         self._worker: Optional[FrameWorker] = None
-        self._pipeline: Optional[Pipeline] = None  # run by the worker only
+        # Run by the worker only.
+        self._detector: Optional[Detector] = None
+        self._stream: Optional[Stream] = None
         self._tracker: Optional[Tracker] = None
         self._subscription: Optional[ImageSubscription] = None
         self._tracks = 0
@@ -103,31 +106,32 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         """Accept all changes or none; accepted ones act from the next frame on."""
         try:
             wanted = DetectorParameters.read(self, changes)
-            if self._pipeline:
-                wanted.filters.resolve(self._pipeline.backend.card.names)
+            if self._detector:
+                wanted.filters.resolve(self._detector.backend.card.names)
         except UserError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        if self._pipeline:
-            self._worker.call(lambda pipeline: self._apply(pipeline, wanted))
+        if self._detector:
+            stream = self._stream
+            self._worker.call(lambda _: self._apply(stream, wanted))
         for change in changes:
             if self.has_parameter(change.name):  # not one that is just being declared
                 self.get_logger().debug(f'{change.name} is set to {shown(change.value)}')
         return SetParametersResult(successful=True)
 
-    def _apply(self, pipeline: Pipeline, wanted: DetectorParameters) -> None:
-        """Bring a running pipeline to new parameters; called in the worker's thread."""
+    def _apply(self, stream: Stream, wanted: DetectorParameters) -> None:
+        """Bring a running stream to new parameters; called in the worker's thread."""
         current, self._used = self._used, wanted
-        pipeline.filters = wanted.filters
+        stream.filters = wanted.filters
         self._outputs.apply(wanted)
         if wanted.tracker != current.tracker:
             self._tracker.set_params(wanted.tracker)
         if wanted.tracking and not current.tracking:
             self._tracker.reset()
-        pipeline.tracker = self._tracker if wanted.tracking else None
-        pipeline.appearance = wanted.appearance
+        stream.tracker = self._tracker if wanted.tracking else None
+        stream.appearance = wanted.appearance
         if wanted.camera_motion != current.camera_motion:
             self._warps.reset()
-            pipeline.camera_motion = _estimator(wanted.camera_motion)
+            stream.camera_motion = _estimator(wanted.camera_motion)
 
     def how_to_change(self, name: str) -> str:
         """Say what to do where a parameter is fixed now."""
@@ -152,16 +156,16 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         """Load the model."""
         try:
             self._load()
-            self._outputs = Outputs(self, self._pipeline.backend, self._used)
+            self._outputs = Outputs(self, self._detector.backend, self._used)
         except Exception:
             self._release()
             raise
-        card = self._pipeline.backend.card
+        card = self._detector.backend.card
         self._failure = None
         self._fix_parameters(True)
         self.get_logger().info(
             f'loaded {card.source}: {card.task}, {len(card.names)} classes, input '
-            f'{card.input_size[0]}x{card.input_size[1]}, {self._pipeline.backend.description}')
+            f'{card.input_size[0]}x{card.input_size[1]}, {self._detector.backend.description}')
         self._log_backend_warnings()
         return TransitionCallbackReturn.SUCCESS
 
@@ -171,20 +175,16 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         model = used.model or self._demo_model()
         tracker = self._tracker = Tracker(used.tracker)
 
-        def load() -> Pipeline:
-            backend = load_backend(
+        def load() -> Detector:
+            return Detector(load_backend(
                 model, used.backend, used.device, used.pipeline_depth, used.plugins,
-                used.cpu_threads, used.cpu_spinning, used.input_size)
-            try:
-                return Pipeline(
-                    backend, used.filters, tracker if used.tracking else None,
-                    _estimator(used.camera_motion), used.appearance)
-            except Exception:
-                backend.close()
-                raise
+                used.cpu_threads, used.cpu_spinning, used.input_size))
 
         self._worker = FrameWorker(load, self._submit, self._publish, self._on_failure)
-        self._pipeline = self._worker.wait_loaded(self.context.ok)
+        self._detector = self._worker.wait_loaded(self.context.ok)
+        self._stream = Stream(
+            self._detector.backend.card, used.filters, tracker if used.tracking else None,
+            _estimator(used.camera_motion), used.appearance)
 
     def _demo_model(self) -> str:
         path = str(demo_model())
@@ -199,7 +199,8 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         if self._worker.failed:
             raise UserError(f'{self._failure}; clean up and configure the node again')
         self._statistics.restart_silence()
-        self._worker.call(Pipeline.reset)
+        stream = self._stream
+        self._worker.call(lambda _: stream.reset())
         self._warps.reset()
         self._geometry = None
         compressed = self._used.transport == 'compressed'
@@ -266,7 +267,8 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             self._worker.stop()
         if self._outputs:
             self._outputs.close()
-        self._worker = self._pipeline = self._tracker = self._outputs = None
+        self._worker = self._detector = self._stream = None
+        self._tracker = self._outputs = None
         self._warnings_logged = 0
         self._fix_parameters(False)
 
@@ -280,7 +282,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         # Let the worker have the interpreter now, not when the executor next waits.
         time.sleep(_YIELD_SECONDS)
 
-    def _submit(self, pipeline: Pipeline, job: _Job) -> None:
+    def _submit(self, detector: Detector, job: _Job) -> None:
         message = job.message
         job.started = time.perf_counter()
         try:
@@ -290,11 +292,12 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             else:
                 job.view = view_of_image(message, self._used.max_image_pixels)
             self._debug_geometry(job.view, message.header)
-            pipeline.backend.extras = self._outputs.want_extras()
+            detector.backend.extras = self._outputs.want_extras()
             warp = None
             if self._used.camera_motion == 'topic':
                 warp = self._told_motion(job.view, message.header)
-            pipeline.submit(job.view, self._tracker_stamp(message.header), job, warp)
+            detector.submit([self._stream.shot(
+                job.view, self._tracker_stamp(message.header), job, warp)])
             self._warps.accept()
         except ImageError as error:
             count = self._statistics.on_dropped(error.cause)
@@ -378,8 +381,8 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
 
     def _log_backend_warnings(self) -> None:
         """Log what the backend has to say since the last time; it may come with a frame."""
-        if self._pipeline:
-            warnings = self._pipeline.backend.warnings
+        if self._detector:
+            warnings = self._detector.backend.warnings
             for text in warnings[self._warnings_logged:]:
                 self.get_logger().warning(text)
             self._warnings_logged = len(warnings)
@@ -408,22 +411,22 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             level, text = DiagnosticStatus.WARN, namesakes
         if self._failure:
             level, text = DiagnosticStatus.ERROR, self._failure
-        pipeline = self._pipeline
+        detector = self._detector
         hardware = ''
-        if pipeline:
-            card = pipeline.backend.card
-            hardware = pipeline.backend.description
+        if detector:
+            card = detector.backend.card
+            hardware = detector.backend.description
             values += [
                 KeyValue(key='model', value=card.source),
                 KeyValue(key='task', value=card.task),
                 KeyValue(key='input_size', value=f'{card.input_size[0]}x{card.input_size[1]}'),
-                KeyValue(key='backend', value=pipeline.backend.name),
+                KeyValue(key='backend', value=detector.backend.name),
                 KeyValue(key='tracks', value=str(self._tracks)),
             ]
             if card.task in ('segment', 'pose'):
                 values.append(KeyValue(key='masks_or_keypoints', value=(
-                    'computed' if pipeline.backend.extras else 'not wanted by anybody')))
-            warnings = '; '.join(pipeline.backend.warnings)
+                    'computed' if detector.backend.extras else 'not wanted by anybody')))
+            warnings = '; '.join(detector.backend.warnings)
             if warnings:
                 values.append(KeyValue(key='backend_warnings', value=warnings))
                 if level == DiagnosticStatus.OK:

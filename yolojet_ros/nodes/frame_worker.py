@@ -8,7 +8,8 @@ import threading
 from typing import Any, Callable, Deque, Iterable, Optional
 
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.pipeline import Frame, Pipeline
+from yolojet_ros.pipeline.detector import Detector
+from yolojet_ros.pipeline.stream import Frame
 
 _ASK_SECONDS = 0.1  # between two questions whether to go on waiting
 _ABANDON_SECONDS = 1.0  # that a load which nobody waits for may still take
@@ -16,13 +17,13 @@ _ABANDON_SECONDS = 1.0  # that a load which nobody waits for may still take
 
 class FrameWorker:
     """
-    Run a pipeline in a thread of its own.
+    Run a detector in a thread of its own.
 
     A CUDA context belongs to one thread, so loading, running and closing all
     happen in this one. At most one offered item waits; a newer one replaces it.
 
-    :param load: makes the pipeline; called in the thread
-    :param submit: called with (pipeline, item); starts a frame, or drops the item
+    :param load: makes the detector; called in the thread
+    :param submit: called with (detector, item); starts a frame, or drops the item
     :param publish: called with each finished frame
     :param fail: called once if anything raises in the thread after loading; the thread
         then waits for `stop`
@@ -30,15 +31,15 @@ class FrameWorker:
 
     def __init__(
         self,
-        load: Callable[[], Pipeline],
-        submit: Callable[[Pipeline, Any], None],
+        load: Callable[[], Detector],
+        submit: Callable[[Detector, Any], None],
         publish: Callable[[Frame], None],
         fail: Callable[[Exception], None],
     ) -> None:
         self._submit, self._publish, self._fail = submit, publish, fail
         self._wake = threading.Condition()
         self._newest: Optional[Any] = None
-        self._calls: Deque[Callable[[Pipeline], None]] = deque()
+        self._calls: Deque[Callable[[Detector], None]] = deque()
         self._stopping = False
         self._failed = False
         self._busy = False  # an item is in work, or a frame in flight
@@ -47,9 +48,9 @@ class FrameWorker:
             target=self._main, args=(load,), name='frame_worker', daemon=True)
         self._thread.start()
 
-    def wait_loaded(self, wanted: Callable[[], bool] = lambda: True) -> Pipeline:
+    def wait_loaded(self, wanted: Callable[[], bool] = lambda: True) -> Detector:
         """
-        Return the pipeline once it is loaded; raise what loading raised.
+        Return the detector once it is loaded; raise what loading raised.
 
         :param wanted: asked meanwhile whether the process is to go on
         :raises UserError: if it is not.
@@ -66,8 +67,8 @@ class FrameWorker:
             self._wake.notify_all()
             return replaced
 
-    def call(self, function: Callable[[Pipeline], None]) -> None:
-        """Have `function(pipeline)` called in the thread before the next frame."""
+    def call(self, function: Callable[[Detector], None]) -> None:
+        """Have `function(detector)` called in the thread before the next frame."""
         with self._wake:
             self._calls.append(function)
             self._wake.notify_all()
@@ -91,7 +92,7 @@ class FrameWorker:
 
     def stop(self) -> None:
         """
-        Close the pipeline's backend and end the thread.
+        Close the detector's backend and end the thread.
 
         A load that does not end is left to the end of the process: nothing can stop it.
         """
@@ -103,47 +104,48 @@ class FrameWorker:
         else:  # it must not keep alive what it will never call, such as a node
             del self._submit, self._publish, self._fail
 
-    def _main(self, load: Callable[[], Pipeline]) -> None:
+    def _main(self, load: Callable[[], Detector]) -> None:
         try:
-            pipeline = load()
+            detector = load()
         except Exception as error:
             self._loaded.set_exception(error)
             return
-        self._loaded.set_result(pipeline)
+        self._loaded.set_result(detector)
         try:
-            self._serve(pipeline)
+            self._serve(detector)
         finally:
-            pipeline.backend.close()
+            detector.backend.close()
 
-    def _serve(self, pipeline: Pipeline) -> None:
+    def _serve(self, detector: Detector) -> None:
         while True:
             with self._wake:
-                self._busy = bool(pipeline.in_flight)
+                self._busy = bool(detector.in_flight)
                 self._wake.notify_all()
                 # With a frame in flight there is work to do even without a new image.
                 self._wake.wait_for(lambda: (
                     self._stopping or self._calls or self._newest is not None
-                    or (pipeline.in_flight and not self._failed)))
+                    or (detector.in_flight and not self._failed)))
                 if self._stopping:
                     return
                 calls, self._calls = self._calls, deque()
                 item, self._newest = self._newest, None
                 self._busy = self._busy or item is not None
             if not self._failed:
-                self._step(pipeline, calls, item)
+                self._step(detector, calls, item)
 
     def _step(
-        self, pipeline: Pipeline, calls: Iterable[Callable[[Pipeline], None]],
+        self, detector: Detector, calls: Iterable[Callable[[Detector], None]],
         item: Optional[Any],
     ) -> None:
         try:
             for function in calls:
-                function(pipeline)
+                function(detector)
             if item is not None:
-                self._submit(pipeline, item)
-            if pipeline.in_flight and (
-                    item is None or pipeline.in_flight >= pipeline.backend.depth):
-                self._publish(pipeline.collect())
+                self._submit(detector, item)
+            if detector.in_flight and (
+                    item is None or detector.in_flight >= detector.backend.depth):
+                for frame in detector.collect():
+                    self._publish(frame)
         except Exception as error:  # whatever it is, the node must live and say it
             self._failed = True
             self._fail(error)

@@ -41,7 +41,7 @@ def for_kernel(view: ImageView) -> ImageView:
     """
     if view.encoding in _PACKED or view.encoding in _YUV422 \
             or view.encoding in (*_MONO16, 'nv12'):
-        view.samples()  # checks the size, the step and the length
+        view.check()
         return view
     return ImageView.from_bgr(view.bgr())
 
