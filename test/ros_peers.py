@@ -34,6 +34,12 @@ ROOT = Path(__file__).resolve().parent.parent
 DOMAIN = 1 + os.getpid() % 100
 
 
+def environment(**values):
+    """Return the environment of a process on the tests' own domain, with `values` in it."""
+    return {**os.environ, 'ROS_DOMAIN_ID': str(DOMAIN), 'PYTHONPATH': str(ROOT),
+            'RCUTILS_LOGGING_BUFFERED_STREAM': '0', **values}
+
+
 class NodeProcess:
     """
     A node in a process of its own, on the tests' own domain.
@@ -52,13 +58,10 @@ class NodeProcess:
         for old, new in (remaps or {}).items():
             arguments += ['-r', f'{old}:={new}']
         self.log = Path(log)
-        environment = {
-            **os.environ, 'ROS_DOMAIN_ID': str(DOMAIN), 'PYTHONPATH': str(ROOT),
-            'RCUTILS_LOGGING_BUFFERED_STREAM': '0', **(env or {})}
         with self.log.open('w') as stream:
             self.process = subprocess.Popen(
                 [python or sys.executable, '-m', module, *arguments], cwd=ROOT,
-                env=environment, stdout=stream, stderr=subprocess.STDOUT)
+                env=environment(**(env or {})), stdout=stream, stderr=subprocess.STDOUT)
 
     @property
     def output(self):

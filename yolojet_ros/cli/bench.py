@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 import platform
 import tempfile
 import time
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Tuple
 
+from yolojet_ros.cli.numbers import whole
 from yolojet_ros.core.errors import UserError
 
 _FRAMES = 400
@@ -16,6 +18,8 @@ _SIZE = (1280, 720)
 _FILM_FRAMES = 90
 
 _MOST_SECONDS = 86400
+_MOST_RATE = 10000  # Hz
+_MOST_PIXELS = 8192  # along an edge
 
 DESCRIPTION = """\
 Measure what the README claims. Without options: the CPU backend with everything
@@ -43,17 +47,32 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                       help='measure how images of an ordinary camera driver arrive')
     what.add_argument('--cpu', action='store_true',
                       help='measure threads and spinning of ONNX Runtime, beside other processes')
+    what.add_argument('--flood', type=_rates, metavar='HZ,HZ,...', help=(
+        'measure what a node makes of so many ready-made images in a second, one rate after '
+        'the other, such as 30,60,120,240,480'))
     parser.add_argument('--seconds', type=float, default=10.0, metavar='S', help=(
-        'length of each run of --node, --transport and --cpu (default: 10)'))
+        'length of each run of --node, --transport, --cpu and --flood (default: 10)'))
+    parser.add_argument('--size', type=_image_size, default=_SIZE, metavar='WxH', help=(
+        'size of the images of --flood (default: 1280x720)'))
+    parser.add_argument('--backend', choices=('auto', 'tensorrt', 'onnxruntime'), default='auto',
+                        help='what runs the network in the node of --flood (default: auto)')
+    parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE',
+                        dest='settings', help=(
+                            'a parameter of the node of --flood, VALUE as in config/detect.yaml; '
+                            'may be repeated'))
+    parser.add_argument('--json', action='store_true', help='print the rows of --flood as JSON')
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run one benchmark and return the exit code."""
+    if arguments.json and not arguments.flood:
+        raise UserError('--json prints the rows of --flood; give that, too')
     if not 0 < arguments.seconds <= _MOST_SECONDS:
         raise UserError(f'--seconds is {arguments.seconds:g}; it must be above 0, at most '
                         f'{_MOST_SECONDS}')
-    print(f'{platform.machine()}, Python {platform.python_version()}')
+    if not arguments.json:
+        print(f'{platform.machine()}, Python {platform.python_version()}')
     if arguments.node:
         return _bench_node(arguments)
     if arguments.scene:
@@ -62,6 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _bench_messages()
     if arguments.tracker:
         return _bench_tracker()
+    if arguments.flood:
+        return _bench_flood(arguments)
     if arguments.transport:
         from yolojet_ros.cli.bench_transport import bench_transport
         return bench_transport(arguments.seconds)
@@ -95,6 +116,44 @@ def _row(name: str, times: List[float]) -> None:
     import numpy as np
     p50, p99 = np.percentile(times, (50, 99))
     print(f'{name:34} {p50:8.3f} {p99:8.3f}')
+
+
+def _rates(text: str) -> List[float]:
+    """Return the rates of HZ,HZ,... for argparse."""
+    return [whole(1, _MOST_RATE)(item) for item in text.split(',')]
+
+
+def _image_size(text: str) -> Tuple[int, int]:
+    """Return (width, height) of WxH for argparse."""
+    from yolojet_ros.core.knob_values import parse_size
+    try:
+        size = parse_size('the size', text)
+    except UserError:
+        size = None
+    if not size or max(size) > _MOST_PIXELS:
+        raise argparse.ArgumentTypeError(
+            f'"{text[:40]}" was given; give width and height of at most {_MOST_PIXELS} pixels, '
+            'such as 1280x720')
+    return size
+
+
+def _bench_flood(arguments: argparse.Namespace) -> int:
+    from yolojet_ros.cli import bench_flood
+    from yolojet_ros.core.knob_values import read_words
+
+    model, (width, height) = _model(arguments), arguments.size
+    rows = bench_flood.measure(arguments.flood, arguments.seconds, arguments.size, {
+        'model': model, 'backend': arguments.backend, **read_words(arguments.settings)})
+    if arguments.json:
+        print(json.dumps({
+            'model': model.name, 'width': width, 'height': height, 'seconds': arguments.seconds,
+            'rows': rows}, indent=2))
+        return 0
+    print(f'{model.name}, {width}x{height} bgr8 by a process of its own, {arguments.seconds:g} s '
+          'each; milliseconds from stamp to result received and to its publication (age), and of '
+          'CPU: of the node for a result, of the sender for an image')
+    bench_flood.print_rows(rows)
+    return 0
 
 
 def _bench_pipeline(arguments: argparse.Namespace) -> int:

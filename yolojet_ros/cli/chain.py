@@ -39,8 +39,8 @@ def run_chain(
         detecting = running.start('detector', {'autostart': True, **detector})
         monitor = running.start(
             'monitor', {'out': out, 'seconds': float(seconds), 'draw': draw}, show=True)
-        _wait_for(running, 'detector', detecting, 'waiting for images')
-        _wait_for(running, 'monitor', monitor, 'watching')
+        wait_for(running, 'detector', detecting, 'waiting for images')
+        wait_for(running, 'monitor', monitor, 'watching')
         filming = running.start('camera', {
             'duration': float(seconds), 'wait_for_subscribers': 1 + draw, **camera})
         end = time.monotonic() + seconds + _START_SECONDS
@@ -55,7 +55,7 @@ def run_chain(
         return running.result('monitor', out / 'summary.json')
 
 
-def _wait_for(running: Nodes, name: str, process: Any, words: str) -> None:
+def wait_for(running: Nodes, name: str, process: Any, words: str) -> None:
     """Wait until a node listens, so that not a single message is lost to its start."""
     end = time.monotonic() + _START_SECONDS
     log = running.log(name)

@@ -103,6 +103,13 @@ class Nodes:
                 process.wait()
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return how long all threads of a process have run on a core so far."""
+    # proc(5): utime and stime; the name of the process in front of them may hold anything.
+    fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+
 @contextmanager
 def nodes(folder: Path, purpose: str) -> Iterator[Nodes]:
     """

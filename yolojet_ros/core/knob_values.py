@@ -41,19 +41,31 @@ def read_settings(params: Type[Params], settings: Sequence[str]) -> Params:
     :raises UserError: naming the setting that is wrong.
     """
     values = {item.name: item.default for item in fields(params)}
+    for name, value in read_words(settings).items():
+        if name not in values:
+            raise UserError(f'{shown(name)} cannot be set' + (
+                nearest(name, values) or '; there are ' + ', '.join(values)))
+        values[name] = value
+    return read_dataclass(params, values)
+
+
+def read_words(settings: Sequence[str]) -> Dict[str, Any]:
+    """
+    Return the values of words NAME=VALUE, VALUE as in a YAML file.
+
+    :raises UserError: naming the word that is wrong.
+    """
+    values: Dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting[:_LONGEST].partition('=')
         if not equals:
             raise UserError(f'{shown(setting)} sets nothing; write NAME=VALUE')
-        if name not in values:
-            raise UserError(f'{shown(name)} cannot be set' + (
-                nearest(name, values) or '; there are ' + ', '.join(values)))
         try:
             values[name] = read_yaml(text)
         except ValueError as error:
             raise UserError(f'the value of {name} cannot be read ({error}); write it as in a '
                             'YAML file') from None
-    return read_dataclass(params, values)
+    return values
 
 
 def parse_size(name: str, value: str) -> Optional[Tuple[int, int]]:

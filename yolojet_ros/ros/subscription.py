@@ -39,7 +39,7 @@ _EXPECTED = {Image: 640 * 480 * 3, CompressedImage: 100_000}  # bytes, where non
 _TYPES = {Image: 'sensor_msgs/msg/Image', CompressedImage: 'sensor_msgs/msg/CompressedImage'}
 # Stamp and the moment of publishing, 0 where rclpy does not tell it (Humble).
 _Identity = Tuple[int, int, int]
-_TELLS_INFO = hasattr(Subscription, 'CallbackType')
+TELLS_INFO = hasattr(Subscription, 'CallbackType')
 
 
 class ImageSubscription:
@@ -184,7 +184,7 @@ class ImageSubscription:
         def on_message_and_info(message: Any, info: Any) -> None:
             self._on_message(made[0], message, info)
 
-        callback = on_message_and_info if _TELLS_INFO else on_message
+        callback = on_message_and_info if TELLS_INFO else on_message
         events = {'incompatible_qos': self._on_incompatible,
                   'message_lost': lambda event: self._count_lost(event.total_count_change)}
         qos = QoSProfile(history=SENSOR_QOS.history, depth=SENSOR_QOS.depth,

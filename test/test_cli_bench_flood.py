@@ -1,0 +1,43 @@
+"""The benchmark of floods, on the machine that runs the tests."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ros_peers import environment, ROOT
+
+
+def _bench(*arguments):
+    return subprocess.run(
+        [sys.executable, '-m', 'yolojet_ros', 'bench', *arguments], cwd=ROOT, timeout=120,
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_every_rate_has_a_row_of_true_figures():
+    done = _bench('--flood', '10,200', '--seconds', '2', '--size', '640x480', '--json',
+                  '--set', 'tracking=false')
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report['width'], report['height'], report['model']) == (640, 480, 'yolojet_demo.onnx')
+    calm, flood = report['rows']
+    assert calm['asked'] == 10 and 18 <= calm['sent'] <= 20
+    assert 0.8 * calm['sent'] <= calm['results'] <= calm['sent']
+    assert flood['sent'] > flood['results'] > calm['results']
+    for row in report['rows']:
+        assert 0 < row['age_ms_p50'] <= row['latency_ms_p50'] <= row['latency_ms_p99']
+        assert row['node_cpu_ms'] > row['sender_cpu_ms'] > 0
+        # Before and after what is measured, too.
+        assert row['received'] + row['lost_in_middleware'] >= row['sent']
+        assert row['received'] >= row['processed'] + row['dropped_superseded'] > 0
+
+
+@pytest.mark.parametrize('arguments, words', [
+    (('--flood', '0'), 'give a whole number from 1'), (('--flood', '30,x'), '"x" was given'),
+    (('--flood', '30', '--size', '12'), 'such as 1280x720'), (('--json',), 'give that, too'),
+    (('--flood', '30', '--set', 'x'), 'write NAME=VALUE'),
+    (('--flood', '30', '--backend', 'tensorrt'), '')])
+def test_a_wrong_word_is_named(arguments, words):
+    done = _bench(*arguments)
+    assert done.returncode == 2 and words in done.stderr and 'Traceback' not in done.stderr
