@@ -54,7 +54,7 @@ HOST_LETTERBOX(f32, float)
 HOST_LETTERBOX(f16, half_bits)
 HOST_LETTERBOX(u8, unsigned char)
 #define HOST_DECODE(NAME) \
-    extern "C" void host_##NAME(const Head *head, const Geometry *g, const Selection *s, \
+    extern "C" void host_##NAME(const Head *head, const Geometry *g, const Selection *const *s, \
             Tally *tallies, uint64 *keys, Candidate *c, int images) { \
         EACH(y, images) EACH(x, head->rows) NAME(head, g, s, tallies, keys, c); \
     }
@@ -65,13 +65,14 @@ extern "C" void host_rank_candidates(const Tally *tallies, const uint64 *keys, c
     EACH(y, images) EACH(x, rows) rank_candidates(tallies, keys, c, rows, sorted);
 }
 extern "C" void host_overlap_rotated(const Head *head, const Tally *tallies,
-        const Candidate *sorted, const Selection *s, unsigned *overlaps, int images) {
+        const Candidate *sorted, const Selection *const *s, unsigned *overlaps, int images) {
     blockIdx.x = 0;
     EACH(y, images) overlap_rotated(head, tallies, sorted, s, overlaps);
 }
 #define HOST_SUPPRESS(NAME) \
     extern "C" void host_##NAME(unsigned *overlaps, Tally *tallies, const Candidate *sorted, \
-            const Selection *s, const Geometry *g, int final, Result *r, Kept *k, int images) { \
+            const Selection *const *s, const Geometry *g, int final, Result *r, Kept *k, \
+            int images) { \
         EACH(x, images) NAME(overlaps, tallies, sorted, s, g, final, r, k); \
     }
 HOST_SUPPRESS(suppress_upright)
@@ -80,7 +81,7 @@ extern "C" void host_gather(const Head *head, const Kept *k, float *gathered, in
     EACH(y, images) EACH(x, MAX_BOXES) gather(head, k, gathered);
 }
 extern "C" void host_paint_masks(const Head *head, const Kept *k, const Geometry *g,
-        const Selection *s, int classes, int image, unsigned short *labels, int images) {
+        const Selection *const *s, int classes, int image, unsigned short *labels, int images) {
     EACH(y, (int)g[image].height) EACH(x, (int)g[image].width)
         paint_masks(head, k, g, s, classes, image, labels);
 }

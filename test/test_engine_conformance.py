@@ -218,13 +218,56 @@ def test_best_falls_back_to_fp16_with_a_warning(use, models, tmp_path):
 
 
 @pytest.mark.parametrize('version', trt_standin.VERSIONS)
-def test_a_dynamic_batch_is_built_fixed_and_two_frames_run_at_once(version, use, tmp_path):
+@pytest.mark.parametrize('batch', [1, 4])
+def test_a_dynamic_batch_takes_one_to_many_images_in_both_slots(version, batch, use, tmp_path):
     trt = use(version)
     kind = 'half' if version in TYPED_ONLY else 'float'
     onnx = conv_model.write(tmp_path, kind, batch='batch')
-    card, _ = build(tmp_path, onnx, precision='fp16', batch=2)
-    assert trt.made.configs[-1]._profiles == [] and card.batch == 2
+    card, _ = build(tmp_path, onnx, precision='fp16', batch=batch)
+    shares = version.startswith('1') or version == '8.6'
+    assert trt.made.configs[-1]._profiles == (
+        [] if batch == 1 else [[1, 4, 4]] * (1 if shares else 8))
+    assert trt.made.configs[-1]._previews == (
+        ['PROFILE_SHARING_0806'] if batch > 1 and version == '8.6' else [])
+    assert card.batch == batch
     run_both_slots(tmp_path / 'e.engine', onnx)
+    run_all_numbers(tmp_path / 'e.engine', onnx, batch)
+
+
+@pytest.mark.parametrize('version', ['8.2', '8.6', '10.3'])
+def test_where_sizes_must_be_known_the_batch_is_fixed(version, use, tmp_path):
+    trt = use(version, dla_cores=2)
+    onnx = conv_model.write(tmp_path, 'float', batch='batch')
+    for options in ({'nms': 'plugin'}, {'dla': 0, 'precision': 'fp16'}):
+        build(tmp_path, onnx, batch=2, **options)
+        assert trt.made.configs[-1]._profiles == []
+        backend = TensorRTBackend(tmp_path / 'e.engine')
+        assert (backend.places, backend.max_batch) == (2, 2)
+        backend.close()
+
+
+def run_all_numbers(engine, onnx, most):
+    """Run 1 to `most` images in a run, all of one image's results bit by bit the same."""
+    rng = np.random.default_rng(2)
+    views = [ImageView.from_bgr(rng.integers(0, 256, (60 + index, 110, 3), dtype=np.uint8))
+             for index in range(most)]
+    expected = OnnxRuntimeBackend(onnx)
+    backend = TensorRTBackend(engine, depth=2)
+    try:
+        selection = FilterParams().resolve(expected.card.names)
+        alone = [expected.detect(view, selection, StageTimes()) for view in views]
+        order = [*range(1, most + 1), *range(most, 0, -1)]
+        for count in order:
+            for start in (0, most - count):
+                backend.submit(views[start:start + count], [selection] * count,
+                               [StageTimes() for _ in range(count)])
+            for start in (0, most - count):
+                found = backend.collect()
+                assert len(found) == count
+                for one, wanted in zip(found, alone[start:]):
+                    check(one, wanted)
+    finally:
+        backend.close()
 
 
 def run_both_slots(engine, onnx):

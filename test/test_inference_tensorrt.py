@@ -22,7 +22,7 @@ from yolojet_ros.inference.check import checked
 from yolojet_ros.inference.load import load_backend
 from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
 from yolojet_ros.inference.tensorrt_backend import (
-    _MAX_SAMPLINGS, read_card, TensorRTBackend)
+    _MAX_GEOMETRIES, read_card, TensorRTBackend)
 from yolojet_ros.inference.tensorrt_network import Tensor
 
 
@@ -97,17 +97,17 @@ def test_thresholds_change_without_recording_again(make):
     assert HostGraph.made == 2  # one of the builder's measurement, one of the geometry
 
 
-def test_every_geometry_is_recorded_once_and_old_ones_go(make):
+def test_one_recording_serves_all_geometries_and_old_tables_go(make):
     backend = make()
     selection = choose(backend)
     for _ in range(2):
         for width in (60, 80, 100):
             backend.detect(view(size=(width, 50)), selection, StageTimes())
-    assert HostGraph.made == 1 + 3
-    for width in range(40, 60):
+    assert HostGraph.made == 2
+    for width in range(40, 60 + _MAX_GEOMETRIES):
         backend.detect(view(size=(width, 50)), selection, StageTimes())
-    living = [buffer for buffer in backend.device.buffers if buffer._memory is not None]
-    assert len(living) < 80
+    assert HostGraph.made == 2
+    assert len(alive(backend)) < 2 * _MAX_GEOMETRIES + 30
 
 
 def test_nothing_is_allocated_after_the_first_frame(make):
@@ -178,14 +178,111 @@ def test_batch_of_different_images_equals_one_by_one(make, tmp_path):
         found = together(backend, pictures[:count], selection)
         assert len(found) == count
         assert all(same(a, b) for a, b in zip(found, expected))
-    with pytest.raises(BackendError, match='--batch 4'):
-        together(backend, pictures + pictures[:1], selection)
+    for count in (0, 4):
+        with pytest.raises(BackendError, match=f'{count} images .* takes 1 to 3 in one run'):
+            backend.submit([view()] * count, [selection] * count, [StageTimes()] * count)
+    assert len(together(backend, pictures, selection)) == 3
+
+
+def wishes(backend):
+    """Return selections that differ in everything that a camera may want."""
+    return [choose(backend, score_threshold=0.3), choose(backend, classes=('cone',)),
+            choose(backend, roi=((0, 0), (0.5, 0), (0.5, 1), (0, 1)), agnostic_nms=True),
+            choose(backend, iou_threshold=0.1, min_box_size=8.0, max_detections=5)]
+
+
+def exact(found, wanted):
+    return (np.array_equal(found.boxes, wanted.boxes) and found.broken == wanted.broken
+            and np.array_equal(found.scores, wanted.scores)
+            and np.array_equal(found.classes, wanted.classes))
+
+
+@pytest.mark.parametrize('zero_copy', [False, True])
+def test_each_image_has_its_own_selection_whatever_else_is_in_the_run(make, zero_copy):
+    backend = make(batch=4, depth=2, zero_copy=zero_copy)
+    chosen = wishes(backend)
+    # Sizes that are staged (rows left out) and that are not, in different encodings.
+    pictures = [view(1), view(2, (384, 256)), view(3, (200, 40), 'mono8'),
+                view(4, (64, 90), 'bayer_rggb8')]
+    alone = [backend.detect(*image, StageTimes()) for image in zip(pictures, chosen)]
+    assert len({len(found) for found in alone}) > 1
+    rng = np.random.default_rng(5)
+    waiting = []
+    for _ in range(60):
+        picked = rng.permutation(4)[:rng.integers(1, 5)]
+        if len(waiting) == backend.depth:
+            for index, found in zip(waiting.pop(0), backend.collect()):
+                assert exact(found, alone[index])
+        backend.submit([pictures[i] for i in picked], [chosen[i] for i in picked],
+                       [StageTimes() for _ in picked])
+        waiting.append(picked)
+    # One recording for each number of images in each slot, whatever their order and geometry.
+    assert HostGraph.made <= 1 + 2 * 4
+
+
+def test_selections_and_tables_are_uploaded_only_where_they_change(make, monkeypatch):
+    backend = make(batch=4)
+    chosen, pictures = wishes(backend), [view(seed, (40 + seed, 50)) for seed in range(4)]
+    copied = []
+    copy_in = HostDevice.copy_in
+    monkeypatch.setattr(HostDevice, 'copy_in', lambda self, target, array, *rest: (
+        copied.append(array.nbytes), copy_in(self, target, array, *rest)))
+
+    def copies(*order):
+        copied.clear()
+        together(backend, [pictures[i] for i in order], *(chosen[i] for i in order))
+        return len(copied)
+    copies(0, 1, 2, 3)
+    assert copies(0, 1, 2, 3) == 4  # the images alone
+    assert copies(3, 1, 0, 2) == 4 + 1  # and one table
+    assert copies(3, 1) == 2 + 1
+    chosen[1] = choose(backend, score_threshold=0.9)
+    assert copies(3, 1) == 2 + 1 + 1  # the new selection
+    for index in range(40):  # more than are remembered
+        chosen[1] = choose(backend, score_threshold=index / 40)
+        alone = backend.detect(pictures[1], chosen[1], StageTimes())
+        found = together(backend, [pictures[0], pictures[1]], chosen[0], chosen[1])
+        assert exact(found[1], alone)
+
+
+def test_cameras_in_turns_do_not_record_or_allocate_again(make):
+    backend = make(batch=4, depth=2)
+    selection = choose(backend)
+    pictures = [view(seed, (40 + 30 * seed, 50)) for seed in range(4)]
+
+    def turn():
+        for count in (1, 2, 3, 4):
+            for start in range(4):
+                for _ in range(backend.depth):  # both slots
+                    together(backend, (pictures + pictures)[start:start + count], selection)
+    turn()
+    made, buffers = HostGraph.made, len(backend.device.buffers)
+    turn()
+    assert (HostGraph.made, len(backend.device.buffers)) == (made, buffers)
+    assert made == 1 + 2 * 4
+
+
+def test_a_context_without_a_profile_of_its_own_changes_its_size(make, trt, monkeypatch, tmp_path):
+    """An engine of a version, or of a tool, that has one profile for each slot only."""
+    make(batch=3)
+    path = tmp_path / 'foreign.engine'
+    path.write_bytes(trt_standin.engine(
+        onnx.load(conv_model.write(tmp_path, batch='batch')), [(1, 3, 3)] * 2))
+    backend = TensorRTBackend(path, depth=2)
+    selection = choose(backend)
+    pictures = [view(seed) for seed in range(3)]
+    alone = [backend.detect(picture, selection, StageTimes()) for picture in pictures]
+    for count in (1, 2, 3, 2, 1, 3):
+        found = together(backend, pictures[:count], selection)
+        assert all(map(same, found, alone)) and len(found) == count
+    backend.close()
+    assert HostDevice.left_open == []
 
 
 def test_more_geometries_than_are_remembered_are_no_fault(make):
     single, backend = make(), make(batch=3)
     selection = choose(single, score_threshold=0.2)
-    sizes = [(40 + index, 50) for index in range(_MAX_SAMPLINGS)]
+    sizes = [(40 + index, 50) for index in range(_MAX_GEOMETRIES)]
     for start in range(0, 2 * len(sizes), 2):
         pictures = [view(1, sizes[(start + index) % len(sizes)]) for index in range(3)]
         found = together(backend, pictures, selection)

@@ -256,7 +256,8 @@ class _Builder(_Strict):
                 batches += 1
             config._calibrator.write_calibration_cache(b'histograms')
             self._trt.made.calls.append(('calibrated', batches))
-        return engine(network._model, config._profiles)
+        return engine(network._model, config._profiles,
+                      'PROFILE_SHARING_0806' in config._previews)
 
     def _problem(self, network, config, flags):
         if network._typed and flags & {'FP16', 'INT8', 'OBEY_PRECISION_CONSTRAINTS'}:
@@ -284,7 +285,7 @@ class _Config(_Strict):
                 ('_flags', []), ('_workspace', None), ('_calibrator', None), ('_device', 'GPU'),
                 ('_monitor', None), ('_profiles', []), ('_cache', None), ('_level', None),
                 ('_core', None), ('_verbosity', None), ('_sources', None),
-                ('_calibration_profile', None)):
+                ('_calibration_profile', None), ('_previews', [])):
             object.__setattr__(self, name, value)
 
     def set_flag(self, flag):
@@ -298,6 +299,10 @@ class _Config(_Strict):
     def add_optimization_profile(self, profile):
         self._profiles.append([[shape[0] for shape in shapes]
                                for shapes in profile._shapes.values()][0])
+
+    def set_preview_feature(self, feature, on):
+        assert feature.kind == 'PreviewFeature' and on is True
+        self._previews.append(feature.name)
 
     def set_calibration_profile(self, profile):
         object.__setattr__(self, '_calibration_profile', profile)
@@ -382,6 +387,8 @@ class _NetworkDefinition(_Strict):
         for node in model.graph.node:
             kind = conv if node.op_type == 'Conv' else None
             self._layers.append(_new(self._trt, 'ILayer', kind))
+
+    num_inputs = property(lambda self: len(self._model.graph.input))
 
     def get_input(self, index):
         return _new(self._trt, 'ITensor', self._model, self._model.graph.input[index])
@@ -577,8 +584,13 @@ class _Engine(_Strict):
     def get_binding_shape(self, index):
         return self._shape_of(index)
 
-    def create_execution_context(self):
-        return _new(self._trt, 'IExecutionContext', self)
+    def create_execution_context(self, strategy=None):
+        assert strategy is None or strategy.kind == 'ExecutionContextAllocationStrategy'
+        managed = strategy is not None and strategy.name == 'USER_MANAGED'
+        return _new(self._trt, 'IExecutionContext', self, managed)
+
+    def create_execution_context_without_device_memory(self):
+        return _new(self._trt, 'IExecutionContext', self, True)
 
     def create_engine_inspector(self):
         return _new(self._trt, 'EngineInspector')
@@ -594,14 +606,21 @@ class _Inspector(_Strict):
 
 
 class _Context(_Strict):
-    def __init__(self, engine):
+    def __init__(self, engine, managed):
         for name, value in (('_engine', engine), ('_addresses', {}), ('_shapes', {}),
-                            ('_profiler', None), ('_profile', -1)):
+                            ('_profiler', None), ('_profile', -1), ('_scratch', not managed)):
             object.__setattr__(self, name, value)
-        self._take(0)
+        # Where 8.6 shares profiles a later context must still ask for one.
+        if self._trt._surface.version.startswith('1') or not len(engine._contexts):
+            self._take(0)
         engine._contexts.add(self)
 
     profiler = _stored('_profiler')
+    device_memory = _stored('_scratch')
+
+    def set_device_memory(self, pointer, size):
+        assert size == self._engine.device_memory_size_v2
+        object.__setattr__(self, '_scratch', pointer)
     active_optimization_profile = property(lambda self: self._profile)
 
     def _take(self, profile):
@@ -665,6 +684,8 @@ class _Context(_Strict):
         return self._run()
 
     def _run(self):
+        if not self._scratch:
+            return self._refuse('no device memory is set')
         self._trt.made.calls.append(('run',))
         feeds = {}
         for value, is_input in self._engine._io:

@@ -53,7 +53,8 @@ def _add_build(commands: argparse._SubParsersAction) -> None:
         "default: the profile's; best is INT8 where it can be had, else FP16"))
     parser.add_argument('--workspace', dest='workspace_mib', type=int, metavar='MIB',
                         help="scratch memory of the builder; default: the profile's")
-    parser.add_argument('--batch', type=int, help='images in one run; default 1')
+    parser.add_argument('--batch', type=int, help=(
+        'most images in one run; a model that leaves the batch open takes fewer, too; default 1'))
     parser.add_argument('--calib', dest='calibration', metavar='SOURCE', help=(
         'images for INT8 without Q/DQ: a folder, a bag, or scene'))
     parser.add_argument('--num-calib', type=whole(1), default=500, help='how many of them (500)')

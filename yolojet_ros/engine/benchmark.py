@@ -129,15 +129,14 @@ def stages(backend: TensorRTBackend, view: ImageView, selection: Selection, runs
 
     Each step is recorded 20 times in a row, so that the launch of the graph does not count.
     """
-    frame, recording = backend.prepare(view, selection)
+    frame = backend.prepare([view], selection)
     steps = {
-        'letterbox': lambda: frame.enqueue_letterbox(recording),
-        'network': frame.enqueue_network,
-        'network + decode + NMS': lambda: (
-            frame.enqueue_network(), frame.enqueue_decode(recording)),
+        'letterbox': lambda: frame.enqueue_letterbox(1),
+        'network': lambda: frame.enqueue_network(1),
+        'network + decode + NMS': lambda: (frame.enqueue_network(1), frame.enqueue_decode(1)),
         'network + decode + NMS + extras': lambda: (
-            frame.enqueue_network(), frame.enqueue_decode(recording),
-            frame.enqueue_extras(recording)),
+            frame.enqueue_network(1), frame.enqueue_decode(1), frame.enqueue_gather(1),
+            frame.enqueue_paint()),
     }
     found = {}
     with backend.device.current():

@@ -20,6 +20,9 @@ from yolojet_ros.engine.progress import interruptible, make_monitor, Progress
 from yolojet_ros.inference.tensorrt_network import make_logger, reason
 
 Report = Callable[[str], None]
+# Where contexts cannot share a profile, each number of images needs one in each of two slots;
+# more numbers than these share what there is (inference.cuda.frame).
+_SLOTS, _NUMBERS = 2, 4
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,12 @@ def build(
     network = builder.create_network(_mask(trt.NetworkDefinitionCreationFlag, network_flags(
         not typed, weak, lambda name: hasattr(trt.NetworkDefinitionCreationFlag, name))))
     _parse(trt, network, logger, plan.options.onnx)
-    _fix_batch(network, plan)
+    config = builder.create_builder_config()
+    _set_batch(trt, builder, network, config, plan)
     constants: List = []
     if plan.options.nms != 'none':
         # The network refers to these arrays until it is built.
         constants = nms_tail.append(trt, network, plan.options)
-    config = builder.create_builder_config()
     for name in builder_flags(plan, precision, not typed,
                               lambda name: hasattr(trt.BuilderFlag, name)):
         config.set_flag(getattr(trt.BuilderFlag, name))
@@ -170,26 +173,47 @@ def _parse(trt, network, logger, onnx: str) -> None:
         + '; export it again with an older --opset, or build with a newer TensorRT')
 
 
-def _fix_batch(network, plan: BuildPlan) -> None:
+def _set_batch(trt, builder, network, config, plan: BuildPlan) -> None:
     """
-    Give a dynamic batch its size; others must have it already.
+    Let an open batch take 1 to as many images as are asked for; a fixed one must take as many.
 
-    One size needs no optimization profile, which before TensorRT 10 only one frame in flight can
-    use.
+    One image needs no optimization profile, and the ends in NMS and DLA want sizes that are known.
     """
-    image = network.get_input(0)
-    shape = tuple(image.shape)
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    shape = tuple(inputs[0].shape)
     if shape[0] > 0:
         if shape[0] != plan.batch:
             raise UserError(
                 f'{plan.options.onnx} has a fixed batch of {shape[0]}, not {plan.batch}; export '
-                f'it with a dynamic batch for --batch {plan.batch}')
+                f'it with a dynamic batch ("yolojet model export --dynamic-batch") for --batch '
+                f'{plan.batch}')
         return
     if min(shape[1:]) <= 0:
         raise UserError(
             f'{plan.options.onnx} takes an input of dynamic size {list(shape)}; export it with '
             'a fixed height and width')
-    image.shape = (plan.batch, *shape[1:])
+    rests = [(item, tuple(item.shape)[1:]) for item in inputs if item.shape[0] < 0]
+    if not plan.dynamic_batch:
+        for item, rest in rests:
+            item.shape = (plan.batch, *rest)
+        return
+    for _ in range(_share_profile(trt, config) or _SLOTS * min(plan.batch, _NUMBERS)):
+        profile = builder.create_optimization_profile()
+        for item, rest in rests:
+            # Several cameras are what it is for, so that many images are to be quick.
+            profile.set_shape(item.name, (1, *rest), (plan.batch, *rest), (plan.batch, *rest))
+        config.add_optimization_profile(profile)
+
+
+def _share_profile(trt, config) -> int:
+    """Return 1, if one profile serves all contexts, else 0."""
+    if hasattr(trt, 'ExecutionContextAllocationStrategy'):  # from 10 on they always share it
+        return 1
+    preview = getattr(trt, 'PreviewFeature', None)
+    if not hasattr(preview, 'PROFILE_SHARING_0806'):
+        return 0
+    config.set_preview_feature(preview.PROFILE_SHARING_0806, True)
+    return 1
 
 
 def _configure(trt, builder, config, plan: BuildPlan, warn: Report) -> None:

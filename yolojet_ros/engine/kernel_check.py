@@ -17,7 +17,8 @@ from yolojet_ros.core.letterbox import Letterbox, Letterboxer
 from yolojet_ros.core.model_card import ModelCard
 from yolojet_ros.inference.cuda import kernels, sampling
 from yolojet_ros.inference.cuda.device import Device
-from yolojet_ros.inference.cuda.frame import Frame, Kernels, Recording
+from yolojet_ros.inference.cuda.frame import Frame, Image, Kernels
+from yolojet_ros.inference.cuda.places import Sampler
 from yolojet_ros.inference.cuda.sampling import Sampling
 from yolojet_ros.inference.tensorrt_network import Tensor
 
@@ -190,6 +191,8 @@ def compare_detections(found: Detections, expected: Detections) -> Tuple[bool, f
 class _NoNetwork:
     """What a Frame needs of a network, where only its kernels run."""
 
+    dynamic = False
+
     def __init__(self, card: ModelCard, outputs: Sequence[np.ndarray]) -> None:
         width, height = card.input_size
         self.inputs = [
@@ -199,7 +202,7 @@ class _NoNetwork:
             for index, part in enumerate(outputs)]
         self.tensors = self.inputs + self.outputs
 
-    def create_execution(self, stream: int) -> _NoNetwork:
+    def create_execution(self, stream: int, scratch, slots) -> _NoNetwork:
         return self
 
     def set_batch(self, batch: int) -> None:
@@ -226,25 +229,25 @@ def check_letterbox(
         for index in range(rounds):
             network = ((320, 192), (96, 160), (640, 640))[index % 3]
             card = check_card('yolov8', 1, 10, size=network)
-            card = replace(card, input=replace(card.input, dtype=('float32', 'float16')[index % 2]))
+            dtype = ('float32', 'float16')[index % 2]
+            card = replace(card, input=replace(card.input, dtype=dtype))
             stand_in = _NoNetwork(card, [np.zeros((5, 10), np.float32)])
-            frame = Frame(device, stand_in, stand_in.outputs, card, 1,
-                          Kernels(device, binary, card))
+            frame = Frame(device, stand_in, stand_in.outputs, card, (1, 1),
+                          Kernels(device, binary, card), mapped)
             view = random_view(rng, encoding)
             expected, _ = Letterboxer(network, card.input)(view)
             result = np.empty_like(expected)
             ready = sampling.for_kernel(view)
-            recording = Recording(device, [Sampling.plan(ready, network)], mapped)
-            recording.bring([ready], frame.stream)
-            recording.enqueue_copy(frame.stream)
-            frame.enqueue_letterbox(recording)
+            sampler = Sampler(device, Sampling.plan(ready, network))
+            frame.bring([Image(ready, sampler, random_selection(rng, 1))], False)
+            frame.enqueue_letterbox(1)
             frame.stream.synchronize()
             device.copy_out(result, frame.input)
             largest, same = compare_tensors(result, expected)
             pixels = max(pixels, largest)
             equal.append(same)
-            recording.close()
             frame.close()
+            sampler.close()
         found[encoding] = Deviation(rounds, pixels=pixels, equal=float(np.mean(equal)))
     return found
 
@@ -276,23 +279,22 @@ def run_decode(
 ) -> Detections:
     """Return what the kernels find in the outputs of one image."""
     network = _NoNetwork(card, outputs)
-    frame = Frame(device, network, network.outputs, card, 1, Kernels(device, binary, card))
+    frame = Frame(device, network, network.outputs, card, (1, 1), Kernels(device, binary, card))
     view = ImageView(np.zeros(letterbox.source[0] * letterbox.source[1], np.uint8),
                      *letterbox.source, letterbox.source[0], 'mono8')
-    recording = Recording(
-        device, [Sampling.plan(view, card.input_size, card.input.fit)], False, True,
-        card.head.masks > 0)
+    sampler = Sampler(device, Sampling.plan(view, card.input_size, card.input.fit))
     try:
-        frame.select(selection)
+        frame.bring([Image(view, sampler, selection)], True)
         for buffer, part in zip(frame.outputs, outputs):
             device.copy_in(buffer, part)
         for _ in range(2):  # what a frame leaves must not reach the next
-            frame.enqueue_decode(recording)
-        frame.enqueue_extras(recording)
-        return frame.finish(recording, 1)[0]
+            frame.enqueue_decode(1)
+        frame.enqueue_gather(1)
+        frame.enqueue_paint()
+        return frame.finish()[0]
     finally:
-        recording.close()
         frame.close()
+        sampler.close()
 
 
 def worse(worst: Deviation, found: Detections, expected: Detections) -> Deviation:

@@ -103,6 +103,11 @@ class BuildPlan:
     optimization_level: Optional[int]
     tactic_sources: Tuple[str, ...]
 
+    @property
+    def dynamic_batch(self) -> bool:
+        """Return whether a model that leaves the batch open takes 1 to `batch` images."""
+        return self.batch > 1 and self.options.nms == 'none' and self.options.dla is None
+
     def as_dict(self) -> Dict[str, Any]:
         """Return the plan for --dry-run, with the flags that the profile's TensorRT takes."""
         has = _expected_surface(self.profile)

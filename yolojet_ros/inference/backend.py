@@ -85,7 +85,7 @@ class Backend(ABC):
         if not 0 < images <= self.max_batch:
             raise BackendError(
                 f'{images} images for {self.card.source}, which takes 1 to {self.max_batch} in '
-                f'one run; build it with --batch {images}')
+                'one run; export or build it for more')
 
     @abstractmethod
     def look(self, view: ImageView) -> List[np.ndarray]:

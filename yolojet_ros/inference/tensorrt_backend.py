@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from dataclasses import replace
 import hashlib
 from pathlib import Path
-from typing import Deque, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Deque, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -22,32 +22,22 @@ from yolojet_ros.core.tensors import TensorSpec
 from yolojet_ros.inference.backend import Backend, BackendError
 from yolojet_ros.inference.cuda import kernels, sampling
 from yolojet_ros.inference.cuda.device import Device
-from yolojet_ros.inference.cuda.frame import Frame, Kernels, Recording
+from yolojet_ros.inference.cuda.frame import Frame, Image, Kernels
+from yolojet_ros.inference.cuda.places import Sampler
 from yolojet_ros.inference.cuda.sampling import Sampling
 from yolojet_ros.inference.tensorrt_network import (
     import_tensorrt, load_plugins, Network, Tensor)
 
-# Geometries whose graphs are kept; a camera has one, a changed resolution brings another.
-_MAX_RECORDINGS = 8
-_MAX_SAMPLINGS = 4 * _MAX_RECORDINGS
-
-
-class _Planned(NamedTuple):
-    """An image whose encoding the kernel reads, and how its geometry is sampled."""
-
-    view: ImageView
-    key: sampling.Key
-    sampling: Sampling
+# Geometries whose tables are kept; a camera has one, a changed resolution brings another.
+_MAX_GEOMETRIES = 32
 
 
 class _Slot:
-    """A frame's buffers, its recordings, and what it is busy with."""
+    """A run's buffers, and the times of the images that it is busy with."""
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
-        self.recordings: OrderedDict = OrderedDict()
-        self.times: Sequence[StageTimes] = ()  # of each image in work
-        self.running: Optional[Recording] = None
+        self.times: Sequence[StageTimes] = ()
 
 
 class TensorRTBackend(Backend):
@@ -85,7 +75,7 @@ class TensorRTBackend(Backend):
         self._slots: List[_Slot] = []
         self._free: Deque[_Slot] = deque()
         self._busy: Deque[_Slot] = deque()
-        self._samplings: OrderedDict = OrderedDict()  # Sampling by sampling.Key
+        self._samplers: OrderedDict = OrderedDict()  # Sampler by sampling.Key
         self.network: Optional[Network] = None
         try:
             content = path.read_bytes()  # once: what is checked is what is loaded
@@ -106,7 +96,8 @@ class TensorRTBackend(Backend):
     @property
     def device_memory(self) -> int:
         """Return the bytes of GPU memory in use for buffers and scratch memory."""
-        scratch = self.network.device_memory if self.network is not None else 0
+        # A dynamic batch works in memory that counts as allocated.
+        scratch = self.network.device_memory if self.network and not self.network.dynamic else 0
         return self.device.allocated + scratch * len(self._slots)
 
     def submit(
@@ -118,19 +109,19 @@ class TensorRTBackend(Backend):
                 f'{len(self._busy)} frames are in flight already; collect one first'
                 if self._slots else 'the engine is closed; load it again')
         self.check_number(len(views))
-        planned = [self._plan(view) for view in views]
         slot = self._free.popleft()
         try:
             with self.device.current():
-                slot.frame.select(selections[0])
-                recording = self._recording(slot, planned)
-                slot.frame.start(recording, [item.view for item in planned])
+                obstacle = slot.frame.start(
+                    [self._image(*image) for image in zip(views, selections)], self.extras)
         except BaseException:
             self._free.append(slot)
             raise
+        if obstacle is not None:
+            self.warn(f'every frame is launched step by step, which takes longer: {obstacle}')
         for image in times:
             image.lap('copy_in')
-        slot.times, slot.running = times, recording
+        slot.times = times
         self._busy.append(slot)
 
     def collect(self) -> List[Detections]:
@@ -139,7 +130,7 @@ class TensorRTBackend(Backend):
         slot = self._busy.popleft()
         try:
             with self.device.current():
-                found = slot.frame.finish(slot.running, len(slot.times))
+                found = slot.frame.finish()
         finally:
             self._free.append(slot)
         for image in slot.times:
@@ -153,14 +144,16 @@ class TensorRTBackend(Backend):
         with self.device.current():
             for output, buffer in zip(outputs, slot.frame.outputs):
                 self.device.copy_out(output, buffer)
-            slot.recordings.popitem()[1].close()
+            slot.frame.forget()
+            self._forget_geometries()
         return outputs
 
-    def prepare(self, view: ImageView, selection: Selection) -> Tuple[Frame, Recording]:
-        """Run one frame and return its slot and recording, whose steps can then be measured."""
+    def prepare(self, views: Sequence[ImageView], selection: Selection) -> Frame:
+        """Run images and return where they ran; the steps can then be measured."""
         slot = self._free[0]
-        self.detect(view, selection, StageTimes())
-        return slot.frame, next(reversed(slot.recordings.values()))
+        self.submit(views, [selection] * len(views), [StageTimes() for _ in views])
+        self.collect()
+        return slot.frame
 
     def close(self) -> None:
         network, self.network = self.network, None
@@ -179,9 +172,13 @@ class TensorRTBackend(Backend):
         self._free.clear()
         slots, self._slots = self._slots, []
         for slot in slots:
-            for recording in slot.recordings.values():
-                recording.close()
             slot.frame.close()
+        self._forget_geometries()
+
+    def _forget_geometries(self) -> None:
+        samplers, self._samplers = self._samplers, OrderedDict()
+        for sampler in samplers.values():
+            sampler.close()
 
     def _load(
         self, path: Path, content: bytes, engine_card: Optional[EngineCard],
@@ -201,52 +198,33 @@ class TensorRTBackend(Backend):
         self.places = self.min_batch
         binary = kernels.cubin(self.device.capability, self.warn)
         functions = Kernels(self.device, binary, self.card)
-        for _ in range(self.depth):
-            slot = _Slot(Frame(self.device, network, self.heads, self.card, self.max_batch,
-                               functions))
+        for number in range(self.depth):
+            slot = _Slot(Frame(
+                self.device, network, self.heads, self.card, (self.min_batch, self.max_batch),
+                functions, self._mapped, (number, self.depth)))
             self._slots.append(slot)
             self._free.append(slot)
 
-    def _plan(self, view: ImageView) -> _Planned:
+    def _image(self, view: ImageView, selection: Selection) -> Image:
         """Bring the view into a form that the kernel reads, and look up how to sample it."""
         key = sampling.key(view)
-        plan = self._samplings.get(key)
+        sampler = self._samplers.get(key)
+        plan = None if sampler is None else sampler.sampling
         if plan is None or view.data.size != plan.total_rows * plan.step:
             view = sampling.for_kernel(view)
             key = sampling.key(view)
-            plan = self._samplings.get(key)
-        if plan is None:
-            plan = Sampling.plan(view, self.card.input_size, self.card.input.fit)
-            while len(self._samplings) >= _MAX_SAMPLINGS:
-                self._samplings.popitem(last=False)
-            self._samplings[key] = plan
+            sampler = self._samplers.get(key)
+        if sampler is None:
+            sampler = Sampler(self.device, Sampling.plan(
+                view, self.card.input_size, self.card.input.fit))
+            # Those of images in work are among the latest.
+            most = max(_MAX_GEOMETRIES, (self.depth + 1) * self.max_batch)
+            while len(self._samplers) >= most:
+                self._samplers.popitem(last=False)[1].close()
+            self._samplers[key] = sampler
         else:
-            self._samplings.move_to_end(key)
-        return _Planned(view, key, plan)
-
-    def _recording(self, slot: _Slot, planned: Sequence[_Planned]) -> Recording:
-        """Return the recording for these geometries; the first time it is made."""
-        keys = (self.extras, *(item.key for item in planned))
-        recording = slot.recordings.get(keys)
-        if recording is not None:
-            slot.recordings.move_to_end(keys)
-            return recording
-        while len(slot.recordings) >= _MAX_RECORDINGS:
-            slot.recordings.popitem(last=False)[1].close()
-        # An engine of a fixed batch runs whole: the first image fills the places left over.
-        places = [*planned, *planned[:1] * (self.min_batch - len(planned))]
-        recording = Recording(
-            self.device, [item.sampling for item in places], self._mapped, self.extras,
-            self.card.head.masks > 0)
-        try:
-            obstacle = slot.frame.record(recording)
-        except BaseException:
-            recording.close()
-            raise
-        if obstacle is not None:
-            self.warn(f'every frame is launched step by step, which takes longer: {obstacle}')
-        slot.recordings[keys] = recording
-        return recording
+            self._samplers.move_to_end(key)
+        return Image(view, sampler, selection)
 
 
 def read_card(

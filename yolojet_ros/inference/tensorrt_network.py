@@ -161,45 +161,66 @@ class Network:
         least, _, most = (int(tuple(shape)[0]) for shape in shapes)
         return least, most
 
-    def create_execution(self, stream: int) -> Execution:
+    def create_execution(
+        self, stream: int, scratch: Optional[int] = None, slots: Tuple[int, int] = (0, 1),
+    ) -> Execution:
         """
-        Return a context to run the engine in; each has its own scratch memory.
+        Return a context to run the engine in.
 
         :param stream: handle of the stream that it will run on
+        :param scratch: address of `device_memory` bytes on the GPU, for contexts that never run
+            at the same time; None gives it scratch memory of its own
+        :param slots: (number of its slot, how many there are): each has a share of the profiles
         :raises UserError: if this engine cannot run in as many contexts at once.
         :raises BackendError: if there is too little memory.
         """
-        context = self.engine.create_execution_context()
+        context = self._create_context(scratch)
         if context is None:
             raise BackendError(
                 f'no execution context for {self.source} ({reason(self.logger)}); this is '
                 f'mostly a lack of GPU memory, {self.device_memory >> 20} MiB are needed')
-        return Execution(self, context, self._profile_for(context, stream))
+        return Execution(self, context, self._profile_for(context, stream, slots))
 
     def close(self) -> None:
         """Free the engine; its executions must be closed before."""
         self.engine = None
         self.runtime = None
 
-    def _profile_for(self, context, stream: int) -> int:
+    def _create_context(self, scratch: Optional[int]):
+        if scratch is None:
+            return self.engine.create_execution_context()
+        if hasattr(self.trt, 'ExecutionContextAllocationStrategy'):
+            context = self.engine.create_execution_context(
+                self.trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        else:
+            context = self.engine.create_execution_context_without_device_memory()
+        if context is not None and hasattr(context, 'set_device_memory'):
+            context.set_device_memory(scratch, self.device_memory)
+        elif context is not None:
+            context.device_memory = scratch
+        return context
+
+    def _profile_for(self, context, stream: int, slots: Tuple[int, int]) -> int:
         """
         Return the optimization profile of a new context.
 
-        Where contexts share profiles (from TensorRT 10 on) all have the first one from the start,
-        elsewhere only the first context has it, and each other one needs its own.
+        Where contexts share profiles (from TensorRT 10 on, and in 8.6 where the engine was built
+        so) all have the first one; elsewhere each context needs its own.
         """
         if not self.dynamic:
             return 0
         if context.active_optimization_profile >= 0:
             return context.active_optimization_profile
-        for profile in range(1, self.engine.num_optimization_profiles):
-            if self.batch_range(profile) == self.batch_range() \
-                    and context.set_optimization_profile_async(profile, stream):
+        number, count = slots
+        alike = [profile for profile in range(self.engine.num_optimization_profiles)
+                 if self.batch_range(profile) == self.batch_range()]
+        for profile in dict.fromkeys((*alike[number::count], 0)):
+            if context.set_optimization_profile_async(profile, stream):
                 return profile
         raise UserError(
             f'{self.source} takes a batch of any size by an optimization profile that only one '
             f'frame in flight can use with TensorRT {self.trt.__version__}; set pipeline_depth '
-            'to 1, or build it again with "yolojet engine build", which fixes the size')
+            'to 1, or build it again with "yolojet engine build", which makes enough of them')
 
     def _check_shapes(self) -> None:
         """

@@ -28,7 +28,7 @@ _PARAMETERS = (
     ('out', '', 'out', 'Engine file to write; empty: beside the .onnx file.'),
     ('precision', '', 'precision', "fp32, fp16, int8 or best; empty: the profile's."),
     ('workspace', -1, 'workspace_mib', "Scratch memory of the builder in MiB; -1: the profile's."),
-    ('batch', -1, 'batch', "Images in one run; -1: the profile's."),
+    ('batch', -1, 'batch', "Most images in one run; -1: the profile's."),
     ('calib', '', 'calibration', 'Images for INT8 without Q/DQ: scene, a folder or a bag.'),
     ('num_calib', 500, 'num_calib', 'How many of them.'),
     ('timing_cache', '', 'timing_cache', 'File that keeps kernel timings between builds.'),

@@ -42,7 +42,8 @@ struct Head {
 };
 
 // core.filters.Selection; the thresholds, one float for each class, follow it in memory, and
-// behind them those that a detection must reach to be painted.
+// behind them those that a detection must reach to be painted. Each image has its own, found by
+// a table of addresses.
 struct Selection {
     float iou_threshold, min_size;
     int agnostic, max_boxes, corners;

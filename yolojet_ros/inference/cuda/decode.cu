@@ -173,12 +173,13 @@ __device__ inline Best best_class(const T *scores, int step, int classes, int fi
 
 // One column of threads for a row of the head: each looks for the best class of its share.
 extern "C" __global__ void decode_classes(
-        const Head *heads, const Geometry *geometries, const Selection *selection, Tally *tallies,
-        uint64 *keys, Candidate *candidates) {
+        const Head *heads, const Geometry *geometries, const Selection *const *selections,
+        Tally *tallies, uint64 *keys, Candidate *candidates) {
     __shared__ float best_score[CLASS_GROUPS][ANCHORS_PER_BLOCK];
     __shared__ int best_label[CLASS_GROUPS][ANCHORS_PER_BLOCK];
     const Head &head = *heads;
     int row = blockIdx.x * blockDim.x + threadIdx.x, image = blockIdx.y;
+    const Selection *selection = selections[image];
     bool used = row < used_rows(head, image);
     Best best = {-INFINITE, -1};
     if (used) {
@@ -220,11 +221,12 @@ extern "C" __global__ void decode_classes(
 
 // A head whose rows have one score and the class.
 extern "C" __global__ void decode_labelled(
-        const Head *heads, const Geometry *geometries, const Selection *selection, Tally *tallies,
-        uint64 *keys, Candidate *candidates) {
+        const Head *heads, const Geometry *geometries, const Selection *const *selections,
+        Tally *tallies, uint64 *keys, Candidate *candidates) {
     const Head &head = *heads;
     int row = blockIdx.x * blockDim.x + threadIdx.x, image = blockIdx.y;
     if (row >= used_rows(head, image)) return;
+    const Selection *selection = selections[image];
     const float *thresholds = (const float *)(selection + 1);
     float score = read(head.score, image, row, 0), wanted = read(head.label, image, row, 0);
     // A score in its place is mostly no whole number.

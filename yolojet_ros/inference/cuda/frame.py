@@ -1,13 +1,15 @@
-"""The GPU work of one frame (or one batch of frames) in one slot."""
+"""The GPU work of one run, for one or several images, in one slot."""
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Sequence
+from collections import OrderedDict
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from yolojet_ros.core.decode import classify, keypoints_of
 from yolojet_ros.core.detections import Detections
+from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.filters import MAX_BOXES, Selection
 from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.masks import LabelImage
@@ -17,6 +19,7 @@ from yolojet_ros.inference.backend import BackendError
 from yolojet_ros.inference.cuda import head_struct, kernels
 from yolojet_ros.inference.cuda.device import Buffer, Device
 from yolojet_ros.inference.cuda.graph import Graph
+from yolojet_ros.inference.cuda.places import Room, Sampler, Tables
 from yolojet_ros.inference.cuda.sampling import Sampling
 from yolojet_ros.inference.tensorrt_network import Execution, Network, Tensor
 
@@ -29,6 +32,8 @@ _RANK_THREADS = 256
 _SUPPRESS_THREADS = 512
 # Blocks and threads that look for overlaps of rotated boxes, enough for a large GPU.
 _OVERLAP_GRID, _OVERLAP_THREADS = 256, 128
+# Numbers of images that a slot has contexts for at once, each with graphs of its own.
+_MAX_SIZES = 8
 _SUFFIX = {'float32': 'f32', 'float16': 'f16', 'uint8': 'u8'}
 
 
@@ -54,120 +59,133 @@ class Kernels:
         self.paint = module.get_function('paint_masks').prepare('PPPPiiP')
 
 
-class Recording:
-    """
-    Memory for images of certain geometries, and the CUDA graph for them, in one slot.
+class Image(NamedTuple):
+    """One image of a run: its encoding is one that the kernel reads."""
 
-    Where GPU and CPU share their memory, the kernel reads the staged rows in place. Elsewhere
-    an image that is needed whole goes to the GPU straight from the message: the driver's own
-    staging beats a copy of ours by the time of one transfer. Of other images only the used rows
-    are staged, and the graph begins with their copy.
+    view: ImageView
+    sampler: Sampler
+    selection: Selection
 
-    :param extras: whether the frame computes masks and keypoints
-    :param masks: whether it has any masks: an image of labels for every image
-    """
 
-    def __init__(
-        self, device: Device, samplings: Sequence[Sampling], mapped: bool, extras: bool = False,
-        masks: bool = False,
-    ) -> None:
-        self.samplings = samplings
-        self.extras = extras
-        self.graph: Optional[Graph] = None
-        self._device = device
-        self.staging: List[Optional[Buffer]] = [
-            device.pinned(sampling.staged_shape, np.uint8)
-            if mapped or sampling.used_rows is not None else None for sampling in samplings]
-        self.images = self.staging if mapped else [
-            device.allocate(sampling.staged_bytes) for sampling in samplings]
-        self.mapped = mapped
-        self._tables: List[Buffer] = []
-        sources = np.zeros(len(samplings), kernels.SOURCE)
-        for index, sampling in enumerate(samplings):
-            columns, rows = device.upload(sampling.columns), device.upload(sampling.rows)
-            self._tables += [columns, rows]
-            sources[index] = sampling.describe(
-                self.images[index].pointer, columns.pointer, rows.pointer)
-        self.sources = device.upload(sources)
-        self.geometries = device.upload(np.array([s.geometry() for s in samplings]))
-        self._tables += [self.sources, self.geometries]
-        shapes = [sampling.letterbox.source[::-1] for sampling in samplings]
-        self.labels: List[Buffer] = [
-            device.pinned(shape, np.uint16) for shape in shapes if extras and masks]
-        # Where the memory is shared the kernel paints in place.
-        self.painted = self.labels if mapped else [
-            device.allocate(buffer.array.nbytes) for buffer in self.labels]
+class _Sized:
+    """A context that is set to one number of images, and the graphs recorded of it."""
 
-    def bring(self, views: Sequence[ImageView], stream) -> None:
-        """Take the bytes of the images; they may be reused when this returns."""
-        for view, sampling, staging, image in zip(
-                views, self.samplings, self.staging, self.images):
-            if staging is not None:
-                sampling.stage(view.data, staging.array)
-            else:
-                self._device.copy_in(image, view.data[:sampling.staged_bytes], stream)
+    def __init__(self, execution: Execution) -> None:
+        self.execution = execution
+        self.graphs: Dict[bool, Optional[Graph]] = {}  # by whether it computes extras
 
-    def enqueue_copy(self, stream) -> None:
-        """Enqueue the copy of the staged rows to the GPU."""
-        if not self.mapped:
-            for staging, image in zip(self.staging, self.images):
-                if staging is not None:
-                    self._device.copy_in(image, staging.array, stream)
+    def forget(self) -> None:
+        """Free the graphs, which are good only for the size that the context has."""
+        for graph in self.graphs.values():
+            if graph is not None:
+                graph.close()
+        self.graphs.clear()
 
     def close(self) -> None:
         """Free everything; safe to call twice."""
-        if self.graph is not None:
-            self.graph.close()
-            self.graph = None
-        for buffer in (*self._tables, *self.images, *self.staging, *self.painted, *self.labels):
-            if buffer is not None:
-                buffer.free()
+        self.forget()
+        self.execution.close()
 
 
 class Frame:
     """
-    One slot: a stream, an execution context and all buffers of a frame.
+    One slot: a stream, execution contexts and all buffers of a run.
+
+    Everything but the copy of the images and the painting of masks is one CUDA graph for each
+    number of images: what differs from image to image lies in tables.
 
     :param device: current
     :param network: the engine
     :param heads: its outputs that are decoded, in the order of the card's reading
     :param card: what the model says of itself
-    :param batch: images it can take
+    :param batch: (least, most) images that a run computes
+    :param mapped: let the kernel read host memory in place
+    :param slots: (number of this slot, how many there are)
     """
 
     def __init__(
         self, device: Device, network: Network, heads: Sequence[Tensor], card: ModelCard,
-        batch: int, functions: Kernels,
+        batch: Tuple[int, int], functions: Kernels, mapped: bool = False,
+        slots: Tuple[int, int] = (0, 1),
     ) -> None:
         self.device = device
         self.stream = device.stream()
         self._card = card
         self._functions: Optional[Kernels] = functions
-        self._execution: Optional[Execution] = None
+        self._network: Optional[Network] = network
+        self._least, self._most = batch
+        self._slots = slots
+        self._sizes: OrderedDict = OrderedDict()  # number of images: _Sized
         self._buffers: List[Buffer] = []
-        self._selection: Optional[Selection] = None
+        self._rooms = [Room(device, mapped) for _ in range(self._most)]
+        self._tables: Optional[Tables] = None
+        self._contexts: List[_Sized] = []
+        self._samplings: List[Sampling] = []  # of the images in work
+        self._extras = False
+        self._scratch: Optional[Buffer] = None
         self.rows = max(card.head.rows, 1)
         try:
-            self._prepare_network(network, batch)
+            self._prepare_network(network)
             self.input = self.addresses[network.inputs[0].name]
             self.outputs = [self.addresses[head.name] for head in heads]
             self._prepare_head(heads)
-            self._prepare_results(heads, batch)
+            self._prepare_results(heads, self._most)
         except BaseException:
             self.close()
             raise
 
-    def _prepare_network(self, network: Network, batch: int) -> None:
-        self._execution = network.create_execution(self.stream.handle)
-        self._execution.set_batch(batch)
+    def _prepare_network(self, network: Network) -> None:
+        if network.dynamic:  # the contexts of all sizes work in the same memory
+            self._scratch = self._allocate(network.device_memory)
+        self._sizes[self._most] = self._new_context()
+        execution = self._sizes[self._most].execution
+        execution.set_batch(self._most)
         self.addresses: Dict[str, Buffer] = {}
         for tensor in network.tensors:
-            self.addresses[tensor.name] = self._allocate(self._execution.nbytes(tensor))
-            self._execution.bind(tensor, self.addresses[tensor.name].pointer)
+            self.addresses[tensor.name] = self._allocate(execution.nbytes(tensor))
+        self._bind(execution)
         for tensor in network.inputs[1:]:
             # Boxes are asked for in pixels of the input, whatever the image.
             self.device.copy_in(self.addresses[tensor.name], np.array(
-                [self._card.input_size] * batch, tensor.dtype))
+                [self._card.input_size] * self._most, tensor.dtype))
+
+    def _new_context(self) -> _Sized:
+        scratch = None if self._scratch is None else self._scratch.pointer
+        self._contexts.append(_Sized(self._network.create_execution(
+            self.stream.handle, scratch, self._slots)))
+        return self._contexts[-1]
+
+    def _bind(self, execution: Execution) -> None:
+        for tensor in self._network.tensors:
+            execution.bind(tensor, self.addresses[tensor.name].pointer)
+
+    def _sized(self, images: int) -> _Sized:
+        """
+        Return a context for so many images.
+
+        Each number has its own: what a context keeps in GPU memory may depend on its shapes,
+        so that only graphs recorded since it has them are good. Where the engine has no
+        profile for another context, the one that was used least recently changes its size.
+        """
+        found = self._sizes.pop(images, None)
+        if found is None:
+            found = self._spare()
+            found.execution.set_batch(images)
+        self._sizes[images] = found
+        return found
+
+    def _spare(self) -> _Sized:
+        idle = [size for size, sized in self._sizes.items() if not sized.graphs]
+        if not idle and len(self._sizes) < _MAX_SIZES:
+            try:
+                context = self._new_context()
+                self._bind(context.execution)
+                return context
+            except UserError:
+                pass  # no profile is left
+        found = self._sizes.pop(idle[0] if idle else next(iter(self._sizes)))
+        found.forget()
+        return found
 
     def _prepare_head(self, heads: Sequence[Tensor]) -> None:
         self.takes = self._upload(head_struct.takes(self._card))
@@ -194,81 +212,87 @@ class Frame:
         # A classifier's scores are its result.
         classes = reading.classes if self._card.task == 'classify' else 0
         self.scores = self._pinned_or_none((batch, classes), heads[0].dtype)
-        dtype = kernels.selection_dtype(len(self._card.names))
-        self._host_selection = self._pinned(1, dtype)
-        self.selection_buffer = self._allocate(dtype.itemsize)
+        self._tables = Tables(self.device, batch, len(self._card.names))
         self.device.clear(self.tallies, kernels.TALLY.itemsize * batch)
 
-    def select(self, selection: Selection) -> None:
+    def start(self, images: Sequence[Image], extras: bool) -> Optional[str]:
         """
-        Let the coming frames use `selection`; nothing is recorded again.
+        Take the bytes of the images and enqueue all work on them.
 
-        Pass the same object as long as nothing changes: another one is uploaded.
+        :param extras: compute keypoints and masks
+        :returns: why it runs step by step, or None.
         """
-        if selection is self._selection:
-            return
-        self.stream.synchronize()  # the pinned struct may still be on its way
-        kernels.fill_selection(self._host_selection.array[0], selection)
-        self.device.copy_in(self.selection_buffer, self._host_selection.array, self.stream)
-        self._selection = selection
+        self.bring(images, extras)
+        number = max(len(images), self._least)
+        sized = self._sized(number)
+        obstacle = None
+        if extras not in sized.graphs:
+            obstacle = self._record(sized, number)
+        graph = sized.graphs[extras]
+        if graph is not None:
+            graph.launch()
+        else:
+            self._enqueue(sized, number)
+        self.enqueue_paint()
+        return obstacle
 
-    def record(self, recording: Recording) -> Optional[str]:
+    def bring(self, images: Sequence[Image], extras: bool) -> None:
+        """Take the bytes of the images, and tell the kernels of each."""
+        self._samplings, self._extras = [image.sampler.sampling for image in images], extras
+        described = [
+            (image.sampler, room.take(image.view, image.sampler.sampling, self.stream),
+             image.selection) for image, room in zip(images, self._rooms)]
+        # An engine of a fixed batch runs whole: the first image fills the places left over.
+        described += described[:1] * (self._least - len(described))
+        self._tables.fill(described, self.stream)
+
+    def _record(self, sized: _Sized, images: int) -> Optional[str]:
         """
-        Record the frame's work as a CUDA graph; return why it cannot be, or None.
+        Record the work on so many images as a CUDA graph; return why it cannot be, or None.
 
         It runs once first, because TensorRT prepares itself in the first run of a shape.
         """
-        self._execution.set_batch(len(recording.samplings))
-        self.enqueue(recording)
+        self._enqueue(sized, images)
         self.stream.synchronize()
         try:
-            recording.graph = Graph(self.stream.handle, lambda: self.enqueue(recording))
+            sized.graphs[self._extras] = Graph(
+                self.stream.handle, lambda: self._enqueue(sized, images))
         except BackendError as error:
             # Engines with data-dependent shapes synchronize inside: they run without a graph.
+            sized.graphs[self._extras] = None
             return str(error)
         return None
 
-    def start(self, recording: Recording, views: Sequence[ImageView]) -> None:
-        """Take the bytes of the images and enqueue all work on them."""
-        recording.bring(views, self.stream)
-        if recording.graph is not None:
-            recording.graph.launch()
-        else:
-            self._execution.set_batch(len(recording.samplings))
-            self.enqueue(recording)
-
-    def enqueue(self, recording: Recording) -> None:
-        """Enqueue copy in, letterbox, network, decode and NMS, and what the task adds."""
-        recording.enqueue_copy(self.stream)
-        self.enqueue_letterbox(recording)
-        self.enqueue_network()
+    def _enqueue(self, sized: _Sized, images: int) -> None:
+        """Enqueue letterbox, network, decode and NMS, and what the task gathers."""
+        self.enqueue_letterbox(images)
+        sized.execution.enqueue(self.stream.handle)
         if self.scores is not None:
             self.device.copy_out(self.scores.array, self.outputs[0], self.stream)
             return
-        self.enqueue_decode(recording)
-        self.enqueue_extras(recording)
+        self.enqueue_decode(images)
+        self.enqueue_gather(images)
 
-    def enqueue_letterbox(self, recording: Recording) -> None:
+    def enqueue_letterbox(self, images: int) -> None:
         """Enqueue the letterbox of all images."""
         width, height = self._card.input_size
-        grid = (blocks(width, _LETTERBOX_BLOCK[0]), blocks(height, _LETTERBOX_BLOCK[1]),
-                len(recording.samplings))
+        grid = (blocks(width, _LETTERBOX_BLOCK[0]), blocks(height, _LETTERBOX_BLOCK[1]), images)
         self._functions.letterbox.prepared_async_call(
-            grid, _LETTERBOX_BLOCK, self.stream, recording.sources.pointer, self.takes.pointer,
+            grid, _LETTERBOX_BLOCK, self.stream, self._tables.sources, self.takes.pointer,
             self.input.pointer, width, height)
 
-    def enqueue_network(self) -> None:
+    def enqueue_network(self, images: int) -> None:
         """Enqueue the engine."""
-        self._execution.enqueue(self.stream.handle)
+        self._sized(images).execution.enqueue(self.stream.handle)
 
-    def enqueue_decode(self, recording: Recording) -> None:
+    def enqueue_decode(self, images: int) -> None:
         """Enqueue decoding and NMS of all images."""
-        functions, images = self._functions, len(recording.samplings)
+        functions, tables = self._functions, self._tables
         common = (self.tallies.pointer, self.keys.pointer, self.candidates.pointer)
         block = _DECODE_BLOCK if self._card.head.head.label is None else _DECODE_LABELLED_BLOCK
         functions.decode.prepared_async_call(
             (blocks(self.rows, block[0]), images, 1), block, self.stream, self.head.pointer,
-            recording.geometries.pointer, self.selection_buffer.pointer, *common)
+            tables.geometries, tables.selections, *common)
         functions.rank.prepared_async_call(
             (blocks(self.rows, _RANK_THREADS), images, 1), (_RANK_THREADS, 1, 1), self.stream,
             *common, self.rows, self.sorted.pointer)
@@ -278,61 +302,83 @@ class Frame:
             functions.overlap.prepared_async_call(
                 (_OVERLAP_GRID, images, 1), (_OVERLAP_THREADS, 1, 1), self.stream,
                 self.head.pointer, self.tallies.pointer, self.sorted.pointer,
-                self.selection_buffer.pointer, overlaps)
+                tables.selections, overlaps)
         functions.suppress.prepared_async_call(
             (images, 1, 1), (_SUPPRESS_THREADS, 1, 1), self.stream, overlaps,
-            self.tallies.pointer, self.sorted.pointer, self.selection_buffer.pointer,
-            recording.geometries.pointer, int(self._card.head.final), self.results.pointer,
-            self.kept.pointer)
+            self.tallies.pointer, self.sorted.pointer, tables.selections, tables.geometries,
+            int(self._card.head.final), self.results.pointer, self.kept.pointer)
 
-    def enqueue_extras(self, recording: Recording) -> None:
-        """Enqueue angles, keypoints and masks; the latter two only where they are wanted."""
-        images = len(recording.samplings)
-        if self.gathered is not None and (recording.extras or self._card.task == 'obb'):
+    def enqueue_gather(self, images: int) -> None:
+        """Enqueue angles, and keypoints where they are wanted."""
+        if self.gathered is not None and (self._extras or self._card.task == 'obb'):
             self._functions.gather.prepared_async_call(
                 (MAX_BOXES, images, 1), _GATHER_BLOCK, self.stream, self.head.pointer,
                 self.kept.pointer, self.gathered.pointer)
-        for image, (painted, labels) in enumerate(zip(recording.painted, recording.labels)):
-            height, width = labels.array.shape
+
+    def enqueue_paint(self) -> None:
+        """Enqueue the masks where they are wanted; how many pixels depends on the images."""
+        if not self._paints:
+            return
+        for index, (sampling, room) in enumerate(zip(self._samplings, self._rooms)):
+            width, height = sampling.letterbox.source
+            painted, labels = room.painted((height, width))
             self._functions.paint.prepared_async_call(
                 (blocks(width, _PAINT_BLOCK[0]), blocks(height, _PAINT_BLOCK[1]), 1),
                 _PAINT_BLOCK, self.stream, self.head.pointer, self.kept.pointer,
-                recording.geometries.pointer, self.selection_buffer.pointer,
-                len(self._card.names), image, painted.pointer)
-            if painted is not labels:
-                self.device.copy_out(labels.array, painted, self.stream)
+                self._tables.geometries, self._tables.selections, len(self._card.names), index,
+                painted.pointer)
+            if painted.array is None:
+                self.device.copy_out(labels, painted, self.stream)
 
-    def finish(self, recording: Recording, images: int) -> List[Detections]:
-        """Wait for the frame and return the detections of each image."""
+    @property
+    def _paints(self) -> bool:
+        return self._extras and self._card.head.masks > 0
+
+    def finish(self) -> List[Detections]:
+        """Wait for the run and return the detections of each image."""
         self.stream.synchronize()
+        number = len(self._samplings)
         if self.scores is not None:
-            return [classify([scores], self._card.head) for scores in self.scores.array[:images]]
-        return [self._detections(recording, image) for image in range(images)]
+            return [classify([scores], self._card.head) for scores in self.scores.array[:number]]
+        return [self._detections(index) for index in range(number)]
 
-    def _detections(self, recording: Recording, image: int) -> Detections:
-        result = self.results.array[image]
+    def _detections(self, index: int) -> Detections:
+        result = self.results.array[index]
         count = int(result['count'])
-        letterbox = recording.samplings[image].letterbox
-        gathered = None if self.gathered is None else self.gathered.array[image, :count]
+        letterbox = self._samplings[index].letterbox
+        gathered = None if self.gathered is None else self.gathered.array[index, :count]
         rotated = keypoints = masks = None
         if self._card.task == 'obb':
             rotated = letterbox.inverse_rotated(gathered.copy())
-        elif self._card.task == 'pose' and recording.extras:
+        elif self._card.task == 'pose' and self._extras:
             keypoints = keypoints_of(gathered[:, 4:], self._card.head, letterbox)
-        elif recording.labels:
-            masks = LabelImage(recording.labels[image].array.copy(), count)
+        elif self._paints:
+            labels = self._rooms[index].painted(letterbox.source[::-1])[1]
+            masks = LabelImage(labels.copy(), count)
         return Detections(
             result['boxes'][:count].copy(), result['scores'][:count].copy(),
             result['labels'][:count].copy(), broken=int(result['broken']), rotated=rotated,
             keypoints=keypoints, masks=masks)
 
+    def forget(self) -> None:
+        """Free what is kept for the next run of the same kind: graphs and rooms."""
+        for sized in self._contexts:
+            sized.forget()
+        for room in self._rooms:
+            room.close()
+        if self._tables is not None:
+            self._tables.forget()
+
     def close(self) -> None:
         """Free everything; safe to call twice."""
-        if self._execution is not None:
-            self._execution.close()
+        self.forget()
+        for sized in self._contexts:
+            sized.close()
+        if self._tables is not None:
+            self._tables.close()
         for buffer in self._buffers:
             buffer.free()
-        self.stream = self._functions = None
+        self.stream = self._functions = self._network = None
 
     def _allocate(self, nbytes: int) -> Buffer:
         self._buffers.append(self.device.allocate(nbytes))

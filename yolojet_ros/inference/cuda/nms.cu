@@ -99,8 +99,9 @@ __device__ inline int next_alive(const volatile unsigned *alive, int start, int 
 // it one kept box at a time: bit j of row i. blockIdx.y is the image; any grid does.
 extern "C" __global__ void overlap_rotated(
         const Head *head, const Tally *tallies, const Candidate *sorted,
-        const Selection *selection, unsigned *overlaps) {
+        const Selection *const *selections, unsigned *overlaps) {
     int image = blockIdx.y, count = min(tallies[image].candidates, MAX_CANDIDATES);
+    const Selection *selection = selections[image];
     sorted += (size_t)image * MAX_CANDIDATES;
     overlaps += (size_t)image * MAX_CANDIDATES * (MAX_CANDIDATES / 32);
     float threshold = selection->iou_threshold;
@@ -124,10 +125,12 @@ extern "C" __global__ void overlap_rotated(
 // starts from zero again.
 template <bool ROTATED>
 __device__ inline void suppress(
-        unsigned *overlaps, Tally *tallies, const Candidate *sorted, const Selection *selection,
-        const Geometry *geometries, int is_final, Result *results, Kept *kept_boxes) {
+        unsigned *overlaps, Tally *tallies, const Candidate *sorted,
+        const Selection *const *selections, const Geometry *geometries, int is_final,
+        Result *results, Kept *kept_boxes) {
     __shared__ unsigned alive[MAX_CANDIDATES / 32];
     int image = blockIdx.x, thread = threadIdx.x;
+    const Selection *selection = selections[image];
     int total = tallies[image].candidates, count = min(total, MAX_CANDIDATES);
     sorted += (size_t)image * MAX_CANDIDATES;
     Result *result = results + image;
@@ -188,10 +191,10 @@ __device__ inline void suppress(
 #define SUPPRESS_KERNEL(NAME, ROTATED) \
     extern "C" __global__ void NAME( \
             unsigned *overlaps, Tally *tallies, const Candidate *sorted, \
-            const Selection *selection, const Geometry *geometries, int is_final, \
+            const Selection *const *selections, const Geometry *geometries, int is_final, \
             Result *results, Kept *kept) { \
         suppress<ROTATED>( \
-            overlaps, tallies, sorted, selection, geometries, is_final, results, kept); \
+            overlaps, tallies, sorted, selections, geometries, is_final, results, kept); \
     }
 
 SUPPRESS_KERNEL(suppress_upright, false)

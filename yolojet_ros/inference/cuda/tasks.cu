@@ -52,13 +52,13 @@ __device__ inline float mask_value(
 // none. Detections below the thresholds of what is published are left out.
 extern "C" __global__ void paint_masks(
         const Head *heads, const Kept *all_kept, const Geometry *geometries,
-        const Selection *selection, int classes, int image, unsigned short *labels) {
+        const Selection *const *selections, int classes, int image, unsigned short *labels) {
     __shared__ int here[MAX_BOXES];
     __shared__ int listed;
     const Head &head = *heads;
     const Kept &kept = all_kept[image];
     const Geometry &geometry = geometries[image];
-    const float *thresholds = (const float *)(selection + 1) + classes;
+    const float *thresholds = (const float *)(selections[image] + 1) + classes;
     int width = (int)geometry.width, height = (int)geometry.height;
     int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
     int left = blockIdx.x * blockDim.x, top = blockIdx.y * blockDim.y;
