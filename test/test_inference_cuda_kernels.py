@@ -30,16 +30,18 @@ def test_limits_are_the_same_on_both_sides(name, limit):
     assert re.findall(rf'#define {name} (\d+)', kernels.source()) == [str(limit)]
 
 
+@pytest.mark.parametrize('antialias', [False, True])
 @pytest.mark.parametrize('encoding', sorted(FORMATS))
-def test_letterbox_kernel_equals_its_twin(library, encoding):
+def test_letterbox_kernel_equals_its_twin(library, encoding, antialias):
+    takes = ImageInput(antialias=antialias)
     rng = np.random.default_rng(zlib.crc32(encoding.encode()))
     equal = []
     for network in NETWORKS:
-        letterboxer = Letterboxer(network)
+        letterboxer = Letterboxer(network, takes)
         views = [kernel_check.random_view(rng, encoding, 300) for _ in range(2)]
         ready = [sampling.for_kernel(view) for view in views]
         found = cuda_on_host.letterbox(
-            library, [Sampling.plan(view, network) for view in ready], ready)
+            library, [Sampling.plan(view, network, takes) for view in ready], ready)
         for view, tensor in zip(views, found):
             largest, same = kernel_check.compare_tensors(tensor, letterboxer(view)[0][0])
             assert largest <= 1.001, (view.width, view.height, view.step)
@@ -55,13 +57,15 @@ def test_letterbox_stages_only_the_rows_it_reads():
 
 @pytest.mark.parametrize('fit', list(Fit))
 @pytest.mark.parametrize('order', ['rgb', 'bgr'])
-def test_letterbox_kernel_takes_images_as_any_model_wants_them(library, fit, order):
+@pytest.mark.parametrize('antialias', [False, True])
+def test_letterbox_kernel_takes_images_as_any_model_wants_them(library, fit, order, antialias):
     rng = np.random.default_rng(3)
-    takes = ImageInput(fit, 7, order, 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    takes = ImageInput(fit, 7, order, 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225),
+                       antialias=antialias)
     card = replace(kernel_check.check_card('yolov8', 1, 1, size=(96, 64)), input=takes)
     view = sampling.for_kernel(kernel_check.random_view(rng, 'bgr8', 300))
     found = cuda_on_host.letterbox(
-        library, [Sampling.plan(view, (96, 64), fit)], [view], head_struct.takes(card))[0]
+        library, [Sampling.plan(view, (96, 64), takes)], [view], head_struct.takes(card))[0]
     expected = Letterboxer((96, 64), takes)(view)[0][0]
     step = 1 / 255 / 0.224
     assert np.abs(found - expected).max() <= 1.01 * step

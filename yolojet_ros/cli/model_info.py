@@ -123,12 +123,13 @@ def _print_card(card: ModelCard, outputs: Sequence[TensorSpec]) -> None:
     width, height = card.input_size
     takes = card.input
     values = 'bytes'
+    smooth = ' with antialiasing' if takes.antialias else ''
     if takes.dtype != 'uint8':
         values = f'{takes.dtype}, bytes x {takes.scale:.4g}'
         if (takes.mean, takes.std) != (ImageInput.mean, ImageInput.std):
             values += f', less {list(takes.mean)}, by {list(takes.std)}'
     padding = f', padded with {takes.pad}' if takes.fit in (Fit.LETTERBOX, Fit.TOP_LEFT) else ''
-    _line(f'  image: {width}x{height}, {_FITS[takes.fit]}{padding}, '
+    _line(f'  image: {width}x{height}, {_FITS[takes.fit]}{smooth}{padding}, '
           f'{takes.order.upper()}, {values}')
     if card.task != 'classify':
         form = ('cx, cy, w, h, angle' if card.task == 'obb' else

@@ -29,7 +29,7 @@ KEY = 'yolojet_card'
 _SUFFIX = '.card.yaml'
 _MAX_BYTES = 1 << 14
 _KEYS = ('head', 'task', 'names', 'keypoints', 'input')
-_INPUT_KEYS = ('fit', 'pad', 'order', 'scale', 'mean', 'std')
+_INPUT_KEYS = ('fit', 'pad', 'order', 'scale', 'mean', 'std', 'antialias')
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ _IMAGENET = ImageInput(Fit.STRETCH, mean=(0.485, 0.456, 0.406), std=(0.229, 0.22
 _STRETCHED = ImageInput(Fit.STRETCH)
 _YOLOX = ImageInput(Fit.TOP_LEFT, order='bgr', scale=1.0)
 _BYTES = ImageInput(dtype='uint8')
-_CROPPED = ImageInput(Fit.CROP)
+_SMOOTH = ImageInput(Fit.STRETCH, antialias=True)
+_CROPPED = ImageInput(Fit.CROP, antialias=True)
 
 
 @dataclass(frozen=True)
@@ -135,14 +136,14 @@ HEADS: Tuple[Head, ...] = (
          score=Place(0, 5), grid=True, input=_YOLOX),
     Head('rtdetr', 'RT-DETR, D-FINE and DEIM', ('B N', 'B N 4', 'B N'),
          names=(('labels', 'boxes', 'scores'),), label=Place(0), box=Place(1), score=Place(2),
-         corners=True, final=True, sizes_input='orig_target_sizes', input=_STRETCHED),
+         corners=True, final=True, sizes_input='orig_target_sizes', input=_SMOOTH),
     Head('rtdetr_ultralytics', 'RT-DETR as ultralytics exported it', ('B N 4+C',), hint='rtdetr',
          normalized=True, final=True, input=_STRETCHED),
     Head('rtdetr_ultralytics_best', 'RT-DETR as ultralytics exports it since 8.4', ('B N 6',),
          hint='rtdetr', label=Place(0, 5), normalized=True, final=True, input=_STRETCHED),
     Head('rtdetr_huggingface', 'RT-DETR and D-FINE of Hugging Face', ('B N C', 'B N 4'),
          box=Place(1), score=Place(0), normalized=True, logits=True, final=True,
-         input=_STRETCHED),
+         input=_SMOOTH),
     # Columns are COCO's ids, 1 to 90; in training on other classes they are counted from 0, and
     # the last column is none.
     Head('rfdetr', 'RF-DETR trained on COCO', ('B N 4', 'B N C'), names=(('dets', 'labels'),),

@@ -38,6 +38,8 @@ class ImageInput:
     scale: mostly 1/255
     mean, std: by channel, in that order
     dtype: 'float32', 'float16' or 'uint8' (the bytes as they are)
+    antialias: where the image shrinks, every pixel of it counts (core.antialias), not only the
+        nearest four
 
     :raises UserError: if a value is out of its range.
     """
@@ -49,9 +51,11 @@ class ImageInput:
     mean: Triple = (0.0, 0.0, 0.0)
     std: Triple = (1.0, 1.0, 1.0)
     dtype: str = 'float32'
+    antialias: bool = False
 
     def __post_init__(self) -> None:
         _check('pad', self.pad, type(self.pad) is int and 0 <= self.pad <= 255, '0 to 255')
+        _check('antialias', self.antialias, type(self.antialias) is bool, 'true or false')
         _check('order', self.order, self.order in ('rgb', 'bgr'), 'rgb or bgr')
         _check('scale', self.scale, _is_factor(self.scale), 'a number above 0')
         for name, values, least in (('mean', self.mean, -_MAX_FACTOR), ('std', self.std, 0.0)):

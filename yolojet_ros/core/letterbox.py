@@ -8,13 +8,14 @@ with: one scale for both axes, centred, bilinear resize, the rest filled with gr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Optional, Tuple
 
 import cv2
 import numpy as np
 
 from yolojet_ros.core import boxes as boxes_
 from yolojet_ros.core import rotated as rotated_
+from yolojet_ros.core.antialias import Antialias
 from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.image_input import Fit, ImageInput
 
@@ -46,12 +47,14 @@ class Letterbox:
             return cls(source, network, network, (0, 0))
         scales = (network[0] / source[0], network[1] / source[1])
         if how is Fit.CROP:
-            resized = tuple(
-                max(int(side * max(scales) + 0.5), limit) for side, limit in zip(source, network))
-        else:
-            resized = tuple(
-                min(max(int(side * min(scales) + 0.5), 1), limit)
-                for side, limit in zip(source, network))
+            # In the whole numbers of torchvision's Resize and CenterCrop.
+            axis = int(scales[1] > scales[0])
+            resized = tuple(side * network[axis] // source[axis] for side in source)
+            offset = tuple(-round((side - limit) / 2) for side, limit in zip(resized, network))
+            return cls(source, network, resized, offset)
+        resized = tuple(
+            min(max(int(side * min(scales) + 0.5), 1), limit)
+            for side, limit in zip(source, network))
         offset = (0, 0) if how is Fit.TOP_LEFT else tuple(
             (limit - side) // 2 for side, limit in zip(resized, network))
         return cls(source, network, resized, offset)
@@ -128,6 +131,7 @@ class Letterboxer:
         self._canvas = np.full((height, width, 3), takes.pad, np.uint8)
         self._planes = np.empty((3, height, width), np.uint8)
         self._geometry = Letterbox.fit(self.network, self.network)
+        self._antialias: Optional[Antialias] = None
 
     def __call__(self, view: ImageView) -> Tuple[np.ndarray, Letterbox]:
         """
@@ -142,8 +146,11 @@ class Letterboxer:
         if source != self._geometry.source:
             self._geometry = Letterbox.fit(source, self.network, self._takes.fit)
             self._canvas.fill(self._takes.pad)
+            self._antialias = self._smoother()
         (width, height), (left, top) = self._geometry.resized, self._geometry.offset
-        if left < 0 or top < 0:
+        if self._antialias is not None:
+            self._visible()[...] = self._antialias(image)
+        elif left < 0 or top < 0:
             resized = image if (width, height) == source else cv2.resize(
                 image, (width, height), interpolation=cv2.INTER_LINEAR)
             self._canvas[...] = resized[
@@ -156,6 +163,20 @@ class Letterboxer:
                 cv2.resize(image, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
         self._fill_tensor()
         return self.tensor, self._geometry
+
+    def _visible(self) -> np.ndarray:
+        """Return the part of the canvas that shows the image."""
+        (width, height), (left, top) = self._geometry.resized, self._geometry.offset
+        return self._canvas[max(top, 0):top + height, max(left, 0):left + width]
+
+    def _smoother(self) -> Optional[Antialias]:
+        """Return what resizes images of this geometry, where that is not the task of OpenCV."""
+        geometry = self._geometry
+        if not self._takes.antialias or geometry.resized == geometry.source:
+            return None
+        height, width = self._visible().shape[:2]
+        left, top = (max(-offset, 0) for offset in geometry.offset)
+        return Antialias(geometry.source, geometry.resized, (left, top, width, height))
 
     def _fill_tensor(self) -> None:
         order = (2, 1, 0) if self._takes.order == 'rgb' else (0, 1, 2)

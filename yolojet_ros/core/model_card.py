@@ -9,7 +9,7 @@ from yolojet_ros.core.card_file import CardFile, KEY as CARD_KEY
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.head import (
     BY_KEY, Evidence, Facts, HEADS, MAX_CLASSES, Reading, readings, STRIDES, TASKS)
-from yolojet_ros.core.image_input import ImageInput
+from yolojet_ros.core.image_input import Fit, ImageInput
 from yolojet_ros.core.metadata import read_names, read_numbers
 from yolojet_ros.core.tensors import is_fixed, TensorSpec
 from yolojet_ros.core.text import one_line, shown
@@ -109,9 +109,19 @@ class ModelCard:
         if not named:
             # Where a column has the class, the output does not tell how many there are.
             names = tuple(f'class_{index}' for index in range(head.classes or 1000))
-        takes = replace(said.applied(head.head.input), dtype=image.dtype)
+        takes = replace(said.applied(_usual_input(head, size)), dtype=image.dtype)
         return cls(source, names, size, _stride(source, metadata), head, takes, batch, evidence,
                    named)
+
+
+def _usual_input(head: Reading, size: Tuple[int, int]) -> ImageInput:
+    """Return how images go in where the user says nothing."""
+    takes = head.head.input
+    # What cuts the centre out for a square input stretches the image for another, as ultralytics
+    # and torchvision's Resize((height, width)) do.
+    if takes.fit is Fit.CROP and size[0] != size[1]:
+        return replace(takes, fit=Fit.STRETCH)
+    return takes
 
 
 def read_image_input(source: str, inputs: Sequence[TensorSpec]) -> TensorSpec:

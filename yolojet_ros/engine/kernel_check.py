@@ -282,7 +282,7 @@ def run_decode(
     frame = Frame(device, network, network.outputs, card, (1, 1), Kernels(device, binary, card))
     view = ImageView(np.zeros(letterbox.source[0] * letterbox.source[1], np.uint8),
                      *letterbox.source, letterbox.source[0], 'mono8')
-    sampler = Sampler(device, Sampling.plan(view, card.input_size, card.input.fit))
+    sampler = Sampler(device, Sampling.plan(view, card.input_size, card.input))
     try:
         frame.bring([Image(view, sampler, selection)], True)
         for buffer, part in zip(frame.outputs, outputs):

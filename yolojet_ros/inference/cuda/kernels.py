@@ -32,7 +32,8 @@ ROW = np.dtype([('first', 'i4'), ('second', 'i4'), ('chroma0', 'i4'), ('chroma1'
 SOURCE = np.dtype([
     ('data', 'u8'), ('columns', 'u8'), ('rows', 'u8'), ('step', 'i4'), ('layout', 'i4'),
     ('pixel_bytes', 'i4'), ('offset', 'i4', 3), ('left', 'i4'), ('top', 'i4'),
-    ('width', 'i4'), ('height', 'i4')])
+    ('width', 'i4'), ('height', 'i4'), ('column_taps', 'i4'), ('row_taps', 'i4'),
+    ('chroma_top', 'i4'), ('unused', 'i4')])
 TAKES = np.dtype([
     ('factor', 'f4', 3), ('offset', 'f4', 3), ('channel', 'i4', 3), ('pad', 'i4')])
 GEOMETRY = np.dtype([(name, 'f4') for name in (

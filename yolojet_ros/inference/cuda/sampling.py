@@ -7,8 +7,9 @@ from typing import Optional, Tuple
 
 import numpy as np
 
+from yolojet_ros.core import antialias
 from yolojet_ros.core.image_formats import ImageView
-from yolojet_ros.core.image_input import Fit
+from yolojet_ros.core.image_input import ImageInput
 from yolojet_ros.core.letterbox import Letterbox
 from yolojet_ros.inference.cuda import kernels
 
@@ -57,6 +58,8 @@ class Sampling:
         A reduction by 4 touches every other row: half of the bytes need not be copied.
     columns: kernels.COLUMN[resized width]
     rows: kernels.ROW[resized height], as indices into the used rows
+    Of an antialiased image both are int32[1 + taps, resized side]: the first pixel, and the
+        weights of it and of those behind it; all rows are used.
     layout, pixel_bytes, offset: as the kernel's struct Source has them
     """
 
@@ -72,16 +75,21 @@ class Sampling:
 
     @classmethod
     def plan(
-        cls, view: ImageView, network: Tuple[int, int], fit: Fit = Fit.LETTERBOX,
+        cls, view: ImageView, network: Tuple[int, int], takes: ImageInput = ImageInput(),
     ) -> Sampling:
         """
         Return the sampling of a `view` for an input of (width, height) pixels.
 
         :param view: with an encoding that the kernel reads (`for_kernel`)
-        :param fit: where the image lies in the input
+        :param takes: where the image lies in the input, and how it is resized
         """
-        letterbox = Letterbox.fit((view.width, view.height), network, fit)
+        letterbox = Letterbox.fit((view.width, view.height), network, takes.fit)
         layout, pixel_bytes, offset = _layout(view)
+        if takes.antialias and letterbox.resized != letterbox.source:
+            columns, rows = (_all_taps(*sides) for sides in zip(
+                letterbox.source, letterbox.resized))
+            return cls(letterbox, len(view.samples()), view.step, None, columns, rows, layout,
+                       pixel_bytes, offset)
         columns = np.zeros(letterbox.resized[0], kernels.COLUMN)
         rows = np.zeros(letterbox.resized[1], kernels.ROW)
         for table, size in ((columns, view.width), (rows, view.height)):
@@ -135,6 +143,9 @@ class Sampling:
         source['pixel_bytes'], source['offset'] = self.pixel_bytes, self.offset
         source['left'], source['top'] = self.letterbox.offset
         source['width'], source['height'] = self.letterbox.resized
+        source['chroma_top'] = self.letterbox.source[1]
+        if self.columns.dtype != kernels.COLUMN:
+            source['column_taps'], source['row_taps'] = len(self.columns) - 1, len(self.rows) - 1
         return source
 
     def geometry(self) -> np.ndarray:
@@ -165,6 +176,11 @@ def taps(source: int, target: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray, 
     second = np.where(fraction > 0, np.minimum(first + 1, source - 1), first)
     return (first, second, np.rint((np.float32(1) - fraction) * _WEIGHT_SCALE).astype(np.int64),
             np.rint(fraction * _WEIGHT_SCALE).astype(np.int64))
+
+
+def _all_taps(source: int, target: int) -> np.ndarray:
+    found = antialias.taps(source, target)
+    return np.concatenate((found.first[None], found.weights))
 
 
 def _layout(view: ImageView):
