@@ -1,5 +1,8 @@
 """Every encoding of the table, with padding, byte order and damage."""
 
+import cv2
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 
@@ -130,3 +133,53 @@ def test_eight_thousand_pixels_square_are_accepted():
     data = np.lib.stride_tricks.as_strided(
         np.zeros(1, np.uint8), (side * side,), (0,))  # no 64 MB for this test
     assert ImageView(data, side, side, side, 'mono8').samples().shape == (side, side)
+
+
+def _any_view(encoding, width, height, padding, rng):
+    """Return an image of random, smooth brightness in any encoding; chroma is neutral."""
+    kind = FORMATS[encoding]
+    gray = cv2.resize(rng.integers(0, 256, (4, 4)).astype(np.uint8), (width, height))
+    samples = np.full((height * kind.rows[0] // kind.rows[1], width, kind.channels), 128)
+    if encoding in ('uyvy', 'yuv422'):
+        samples[..., 1] = gray
+    elif kind.channels == 2 or kind.rows != (1, 1):
+        samples[:height, :, 0] = gray
+    else:
+        samples[:] = gray[..., None]
+    if kind.dtype.itemsize == 2:
+        samples = samples * 257
+    rows = samples.astype(kind.dtype).reshape(len(samples), -1).view(np.uint8)
+    rows = np.pad(rows, ((0, 0), (0, padding * kind.dtype.itemsize)), constant_values=77)
+    return ImageView(rows.reshape(-1), width, height, rows.shape[1], encoding), gray
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(sorted(FORMATS)), st.integers(4, 60), st.integers(4, 60),
+       st.sampled_from([1, 2, 4, 6, 8]), st.integers(0, 5), st.integers(0, 2**32))
+def test_gray_is_the_mean_brightness_of_blocks(encoding, width, height, reduction, padding, seed):
+    width, height = 2 * width, 2 * height
+    reduction = reduction if min(width, height) >= reduction else 1
+    view, gray = _any_view(encoding, width, height, padding, np.random.default_rng(seed))
+    before = view.data.copy()
+    found = view.gray(reduction)
+    rows, columns = height // reduction, width // reduction
+    blocks = gray[:rows * reduction, :columns * reduction].reshape(
+        rows, reduction, columns, reduction).astype(float)
+    assert found.shape == (rows, columns) and found.dtype == np.uint8
+    # It is one of the brightnesses of the block; a mosaic's is interpolated where it is not.
+    slack = 2 + np.ptp(blocks, axis=(1, 3)) * (0.5 if reduction > 1 else 0)
+    if FORMATS[encoding].mosaic and reduction == 1:
+        slack = 2 + np.abs(np.gradient(gray.astype(float))).sum(0).max() * 2
+    assert (np.abs(found - blocks.mean((1, 3))) <= slack).all()
+    found[:] = 0  # it is the caller's own
+    np.testing.assert_array_equal(view.data, before)
+
+
+@pytest.mark.parametrize('encoding', sorted(FORMATS))
+def test_an_image_is_converted_once_and_nobody_can_spoil_it_for_others(encoding):
+    view, _ = _any_view(encoding, 12, 8, 3, np.random.default_rng(0))
+    image = view.bgr()
+    assert np.shares_memory(view.bgr(), image)
+    if not np.shares_memory(image, view.data):
+        with pytest.raises(ValueError):
+            image[:] = 0

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.image_formats import FORMATS, ImageView
 from yolojet_ros.tracking.camera_motion import CameraMotion
 
-NOTHING = np.zeros((0, 4), np.float32)
 SIZES = [(640, 384), (1280, 720), (320, 240), (401, 1003)]
 
 
@@ -38,6 +38,17 @@ def affine(shift=(0.0, 0.0), scale=1.0, degrees=0.0):
     return np.array([[c, -s, shift[0]], [s, c, shift[1]]])
 
 
+def look(estimator, image, boxes=None):
+    """Show an array to the estimator, and then the objects in it; return the motion."""
+    height, width = image.shape[:2]
+    encoding = 'mono8' if image.ndim == 2 else 'bgr8'
+    warp = estimator.look(
+        ImageView(image.reshape(-1), width, height, image.strides[0], encoding))
+    if boxes is not None:
+        estimator.mask(boxes)
+    return warp
+
+
 def error(warp, truth, size):
     width, height = size
     points = np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])
@@ -50,20 +61,81 @@ def error(warp, truth, size):
 def test_known_motion_is_found(size, motion):
     picture = plane(2 * size[0], 2 * size[1])
     estimator = CameraMotion('flow')
-    assert estimator.estimate(view(picture, size, affine()), NOTHING) is None
-    warp = estimator.estimate(view(picture, size, motion), NOTHING)
+    assert look(estimator, view(picture, size, affine())) is None
+    warp = look(estimator, view(picture, size, motion))
     assert error(warp, motion, size) < 0.25 * max(size) / 320
 
 
-def test_gray_and_colour_agree():
-    picture = plane(1280, 768)
-    motion, size = affine((5, 2)), (640, 384)
-    warps = []
-    for convert in (lambda image: image, lambda image: cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)):
-        estimator = CameraMotion('flow')
-        estimator.estimate(convert(view(picture, size, affine())), NOTHING)
-        warps.append(estimator.estimate(convert(view(picture, size, motion)), NOTHING))
-    assert error(warps[0], warps[1], size) < 0.2
+def encoded(bgr, encoding):
+    """Return a view of the picture in another encoding, its rows padded by some bytes."""
+    height, width = bgr.shape[:2]
+    gray = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
+    if encoding.startswith('bayer'):
+        channel = {'r': 2, 'g': 1, 'b': 0}
+        samples = np.empty((height, width), np.uint8)
+        for place, name in enumerate(encoding[len('bayer_'):-1]):
+            y, x = divmod(place, 2)
+            samples[y::2, x::2] = bgr[y::2, x::2, channel[name]]
+    elif encoding == 'nv12':
+        planes = cv2.cvtColor(bgr, cv2.COLOR_BGR2YUV_I420)
+        chroma = planes[height:].reshape(2, -1)
+        samples = np.vstack((planes[:height], chroma.T.reshape(-1, width)))
+    elif FORMATS[encoding].channels == 2:
+        planes = cv2.cvtColor(bgr, cv2.COLOR_BGR2YUV)
+        samples = np.empty((height, width, 2), np.uint8)
+        bright = 0 if encoding in ('yuyv', 'yuv422_yuy2') else 1
+        samples[..., bright] = planes[..., 0]
+        samples[:, ::2, 1 - bright], samples[:, 1::2, 1 - bright] = (
+            planes[:, ::2, 1], planes[:, ::2, 2])
+    elif encoding in ('mono8', '8UC1'):
+        samples = gray
+    elif encoding in ('mono16', '16UC1'):
+        samples = (gray.astype(np.uint16) * 257).astype('<u2')
+    else:
+        order = {'rgb8': cv2.COLOR_BGR2RGB, 'rgba8': cv2.COLOR_BGR2RGBA,
+                 'bgra8': cv2.COLOR_BGR2BGRA, '8UC4': cv2.COLOR_BGR2BGRA}.get(encoding)
+        samples = bgr if order is None else cv2.cvtColor(bgr, order)
+    rows = np.ascontiguousarray(samples).reshape(len(samples), -1).view(np.uint8)
+    padded = np.pad(rows, ((0, 0), (0, 6)), constant_values=200)
+    return ImageView(padded.reshape(-1), width, height, padded.shape[1], encoding)
+
+
+@pytest.mark.parametrize('size', [(640, 384), (1280, 720), (320, 240), (1924, 1082)])
+@pytest.mark.parametrize('encoding', sorted(FORMATS))
+def test_all_encodings_agree(encoding, size):
+    picture, motion = plane(2 * size[0], 2 * size[1]), affine((5, 2), 1.01, 0.5)
+    estimator = CameraMotion('flow')
+    for step in (affine(), motion):
+        warp = estimator.look(encoded(view(picture, size, step), encoding))
+    assert error(warp, motion, size) < 0.25 * max(size) / 320
+
+
+class Guarded(ImageView):
+    """An image that must not be converted whole."""
+
+    def bgr(self):
+        raise AssertionError('converted to BGR')
+
+
+@pytest.mark.parametrize('encoding', ['rgb8', 'nv12', 'yuyv', 'bayer_rggb8', 'mono16'])
+def test_an_estimate_converts_no_whole_image_and_a_rest_reads_nothing(encoding):
+    size, picture, reads = (640, 384), plane(1280, 768), []
+
+    class Counted(Guarded):
+        def samples(self):
+            reads.append(1)
+            return super().samples()
+
+    still = encoded(view(picture, size, affine()), encoding)
+    still = Counted(still.data, *size, still.step, encoding)
+    estimator = CameraMotion('auto')
+    while not estimator.static:
+        estimator.look(still)
+        assert len(reads) < 30
+    del reads[:]
+    for _ in range(50):
+        assert estimator.look(still) is None
+    assert len(reads) == 10
 
 
 def test_a_large_moving_object_is_masked_out():
@@ -74,7 +146,7 @@ def test_a_large_moving_object_is_masked_out():
     for step in range(2):
         image = view(ground, size, affine((3.0 * step, 0)))
         image[20:370, 100:560] = view(coat, size, affine((-8.0 * step, 0)))[20:370, 100:560]
-        warp, wrong = estimator.estimate(image, box), blind.estimate(image, NOTHING)
+        warp, wrong = look(estimator, image, box), look(blind, image)
     assert error(warp, motion, size) < 0.5
     assert wrong is None or error(wrong, motion, size) > 3
 
@@ -84,14 +156,14 @@ def test_auto_rests_on_a_static_camera_and_wakes_up():
     rng = np.random.default_rng(0)
     estimator = CameraMotion('auto')
 
-    def look(shift):
+    def shifted(shift):
         image = view(picture, size, affine((shift, 0))).astype(np.int16)
         noise = rng.normal(0, 3, image.shape).astype(np.int16)
-        return estimator.estimate(np.clip(image + noise, 0, 255).astype(np.uint8), NOTHING)
+        return look(estimator, np.clip(image + noise, 0, 255).astype(np.uint8))
 
-    assert [look(0.0) for _ in range(60)] == [None] * 60
+    assert [shifted(0.0) for _ in range(60)] == [None] * 60
     assert estimator.static
-    seen = [look(4.0 * k) for k in range(1, 21)]
+    seen = [shifted(4.0 * k) for k in range(1, 21)]
     told = [warp for warp in seen if warp is not None]
     assert len(told) >= 15
     assert not estimator.static
@@ -102,10 +174,10 @@ def test_auto_rests_on_a_static_camera_and_wakes_up():
 def test_no_motion_is_told_where_there_is_none_to_see():
     estimator = CameraMotion('flow')
     flat = np.full((240, 320, 3), 90, np.uint8)
-    assert [estimator.estimate(flat, NOTHING) for _ in range(3)] == [None] * 3
+    assert [look(estimator, flat) for _ in range(3)] == [None] * 3
     rng = np.random.default_rng(0)
     noise = [rng.integers(0, 255, (240, 320)).astype(np.uint8) for _ in range(3)]
-    assert [estimator.estimate(image, NOTHING) for image in noise] == [None] * 3
+    assert [look(estimator, image) for image in noise] == [None] * 3
 
 
 def test_off_and_other_sizes():
@@ -113,13 +185,13 @@ def test_off_and_other_sizes():
     off, estimator = CameraMotion('off'), CameraMotion('flow')
     for size in ((640, 384), (320, 192), (320, 192)):
         image = view(picture, size, affine())
-        assert off.estimate(image, NOTHING) is None
-        last = estimator.estimate(image, NOTHING)
+        assert look(off, image) is None
+        last = look(estimator, image)
         if size == (640, 384):
             assert last is None
     assert error(last, affine(), size) < 0.05
     tiny = np.zeros((5, 4, 3), np.uint8)
-    assert estimator.estimate(tiny, NOTHING) is None
-    assert estimator.estimate(tiny, NOTHING) is None
+    assert look(estimator, tiny) is None
+    assert look(estimator, tiny) is None
     with pytest.raises(UserError, match='camera motion mode'):
         CameraMotion('magic')

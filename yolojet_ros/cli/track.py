@@ -119,6 +119,7 @@ def _scene(seed: int, arguments: argparse.Namespace) -> Sequence:
     """Film one synthetic scene and detect its objects as a fair detector would."""
     import numpy as np
 
+    from yolojet_ros.core.image_formats import ImageView
     from yolojet_ros.sim.scene import CLASS_NAMES, Scene
     from yolojet_ros.tracking.appearance import describe
     from yolojet_ros.tracking.camera_motion import CameraMotion
@@ -141,11 +142,13 @@ def _scene(seed: int, arguments: argparse.Namespace) -> Sequence:
             frame.boxes, frame.visibility, frame.classes, _SIZE, len(CLASS_NAMES))
         seen = np.flatnonzero(scores >= 0.1)
         boxes, scores, classes = boxes[seen], scores[seen], classes[seen]
+        warp = frame.warp if truth_warp else motion.look(ImageView.from_bgr(frame.image))
+        motion.mask(boxes)
         frames.append(TruthFrame(
             stamp=frame.stamp, boxes=boxes, scores=scores, classes=classes,
             truth_boxes=frame.boxes[there], truth_classes=frame.classes[there],
             truth_ids=identity.of(frame.ids[there], frame.stamp),
-            warp=frame.warp if truth_warp else motion.estimate(frame.image, boxes),
+            warp=warp,
             embeddings=describe(frame.image, boxes) if arguments.appearance else None))
     return Sequence(f'scene-{seed}', _SIZE, frames)
 
@@ -155,6 +158,7 @@ def _with_images(sequence: Sequence, arguments: argparse.Namespace) -> Sequence:
     if arguments.camera_motion == 'off' and not arguments.appearance:
         return sequence
     from yolojet_ros.core.compressed_images import read_image
+    from yolojet_ros.core.image_formats import ImageView
     from yolojet_ros.tracking.appearance import describe
     from yolojet_ros.tracking.camera_motion import CameraMotion
     motion = CameraMotion(arguments.camera_motion)
@@ -165,8 +169,10 @@ def _with_images(sequence: Sequence, arguments: argparse.Namespace) -> Sequence:
                 f'the image of frame {number} of {sequence.name} is missing; add it, '
                 'or pass --camera-motion off and no --appearance')
         image = read_image(frame.image)
+        warp = motion.look(ImageView.from_bgr(image))
+        motion.mask(frame.boxes)
         frames.append(replace(
-            frame, warp=motion.estimate(image, frame.boxes),
+            frame, warp=warp,
             embeddings=describe(image, frame.boxes) if arguments.appearance else None))
     return replace(sequence, frames=frames)
 

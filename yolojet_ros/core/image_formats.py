@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Callable, Dict, Optional
 
 import cv2
@@ -46,49 +47,70 @@ class ImageFormat:
     to_bgr: conversion of the [rows, width, channels] array to uint8 BGR [H, W, 3];
         None where it is BGR already
     dtype: type of one sample
+    to_gray: conversion of any rows of it to uint8 brightness [rows, width]; None where it is
+        that already
     rows: rows of `step` bytes per image row, as a fraction: (3, 2) for nv12
     even_width, even_height: chroma subsampling needs even sizes
+    mosaic: the mean of 2x2 samples is the brightness, and none alone
     """
 
     channels: int
     to_bgr: Optional[Callable[[np.ndarray], np.ndarray]]
+    to_gray: Optional[Callable[[np.ndarray], np.ndarray]] = None
     dtype: np.dtype = np.dtype(np.uint8)
     rows: tuple = (1, 1)
     even_width: bool = False
     even_height: bool = False
+    mosaic: bool = False
 
 
 def _color(code: int) -> Callable[[np.ndarray], np.ndarray]:
     return lambda image: cv2.cvtColor(image, code)
 
 
-def _mono16(image: np.ndarray) -> np.ndarray:
-    # The upper byte: the scaling of cv_bridge, independent of the content.
-    return cv2.cvtColor((image >> 8).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+def _upper_byte(image: np.ndarray) -> np.ndarray:
+    # The scaling of cv_bridge, independent of the content.
+    return (image >> 8).astype(np.uint8)
 
+
+def _mono16(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(_upper_byte(image), cv2.COLOR_GRAY2BGR)
+
+
+def _packed(channels: int, bgr: Optional[int], gray: int, **layout: bool) -> ImageFormat:
+    to_bgr = None if bgr is None else _color(bgr)
+    return ImageFormat(channels, to_bgr, _color(gray), **layout)
+
+
+_MONO = ImageFormat(1, _color(cv2.COLOR_GRAY2BGR))
+_MONO16 = ImageFormat(1, _mono16, _upper_byte, np.dtype(np.uint16))
+_BGR = _packed(3, None, cv2.COLOR_BGR2GRAY)
+_BGRA = _packed(4, cv2.COLOR_BGRA2BGR, cv2.COLOR_BGRA2GRAY)
+_UYVY = _packed(2, cv2.COLOR_YUV2BGR_UYVY, cv2.COLOR_YUV2GRAY_UYVY, even_width=True)
+_YUYV = _packed(2, cv2.COLOR_YUV2BGR_YUY2, cv2.COLOR_YUV2GRAY_YUY2, even_width=True)
 
 # ROS names a Bayer pattern by its first two rows, OpenCV by the second row, shifted by one.
 FORMATS: Dict[str, ImageFormat] = {
-    'bgr8': ImageFormat(3, None),
-    '8UC3': ImageFormat(3, None),
-    'rgb8': ImageFormat(3, _color(cv2.COLOR_RGB2BGR)),
-    'bgra8': ImageFormat(4, _color(cv2.COLOR_BGRA2BGR)),
-    '8UC4': ImageFormat(4, _color(cv2.COLOR_BGRA2BGR)),
-    'rgba8': ImageFormat(4, _color(cv2.COLOR_RGBA2BGR)),
-    'mono8': ImageFormat(1, _color(cv2.COLOR_GRAY2BGR)),
-    '8UC1': ImageFormat(1, _color(cv2.COLOR_GRAY2BGR)),
-    'mono16': ImageFormat(1, _mono16, np.dtype(np.uint16)),
-    '16UC1': ImageFormat(1, _mono16, np.dtype(np.uint16)),
-    'yuv422': ImageFormat(2, _color(cv2.COLOR_YUV2BGR_UYVY), even_width=True),
-    'uyvy': ImageFormat(2, _color(cv2.COLOR_YUV2BGR_UYVY), even_width=True),
-    'yuv422_yuy2': ImageFormat(2, _color(cv2.COLOR_YUV2BGR_YUY2), even_width=True),
-    'yuyv': ImageFormat(2, _color(cv2.COLOR_YUV2BGR_YUY2), even_width=True),
+    'bgr8': _BGR,
+    '8UC3': _BGR,
+    'rgb8': _packed(3, cv2.COLOR_RGB2BGR, cv2.COLOR_RGB2GRAY),
+    'bgra8': _BGRA,
+    '8UC4': _BGRA,
+    'rgba8': _packed(4, cv2.COLOR_RGBA2BGR, cv2.COLOR_RGBA2GRAY),
+    'mono8': _MONO,
+    '8UC1': _MONO,
+    'mono16': _MONO16,
+    '16UC1': _MONO16,
+    'yuv422': _UYVY,
+    'uyvy': _UYVY,
+    'yuv422_yuy2': _YUYV,
+    'yuyv': _YUYV,
     'nv12': ImageFormat(1, _color(cv2.COLOR_YUV2BGR_NV12), rows=(3, 2),
                         even_width=True, even_height=True),
-    'bayer_rggb8': ImageFormat(1, _color(cv2.COLOR_BayerBG2BGR)),
-    'bayer_bggr8': ImageFormat(1, _color(cv2.COLOR_BayerRG2BGR)),
-    'bayer_gbrg8': ImageFormat(1, _color(cv2.COLOR_BayerGR2BGR)),
-    'bayer_grbg8': ImageFormat(1, _color(cv2.COLOR_BayerGB2BGR)),
+    'bayer_rggb8': ImageFormat(1, _color(cv2.COLOR_BayerBG2BGR), mosaic=True),
+    'bayer_bggr8': ImageFormat(1, _color(cv2.COLOR_BayerRG2BGR), mosaic=True),
+    'bayer_gbrg8': ImageFormat(1, _color(cv2.COLOR_BayerGR2BGR), mosaic=True),
+    'bayer_grbg8': ImageFormat(1, _color(cv2.COLOR_BayerGB2BGR), mosaic=True),
 }
 
 
@@ -161,10 +183,49 @@ class ImageView:
 
     def bgr(self) -> np.ndarray:
         """
-        Return uint8 BGR [H, W, 3]; for bgr8 a view of `data`, else a converted copy.
+        Return uint8 BGR [H, W, 3]; for bgr8 a view of `data`, else converted once and kept.
+
+        It is read-only then, as everybody who asks shares it.
 
         :raises ImageError: as `check`.
         """
+        return self._bgr
+
+    @cached_property
+    def _bgr(self) -> np.ndarray:
         samples = self.samples()
         convert = FORMATS[self.encoding].to_bgr
-        return samples if convert is None else convert(samples)
+        if convert is None:
+            return samples
+        image = convert(samples)
+        image.flags.writeable = False
+        return image
+
+    def gray(self, reduction: int = 1) -> np.ndarray:
+        """
+        Return the brightness as a new array, uint8 [H // reduction, W // reduction].
+
+        A pixel is the mean of some of its block of reduction x reduction, so that most of a
+        large image is neither read nor converted.
+
+        :param reduction: 1 or an even number, at most the shorter side
+        :raises ImageError: as `check`.
+        """
+        kind, samples = FORMATS.get(self.encoding), self.samples()[:self.height]
+        if reduction == 1:
+            if kind.mosaic:
+                return cv2.cvtColor(self.bgr(), cv2.COLOR_BGR2GRAY)
+            return samples.copy() if kind.to_gray is None else kind.to_gray(samples)
+        height, width, half = self.height // reduction, self.width // reduction, reduction // 2
+        if kind.mosaic:  # only two rows next to each other have all colours
+            blocks = samples[:height * reduction].reshape(height, reduction, self.width)
+            rows = blocks[:, half - 1:half + 1].reshape(2 * height, self.width)
+        else:
+            rows = samples[half // 2::half][:2 * height]
+        rows = rows[:, :width * reduction]
+        if kind.to_gray is not None:
+            rows = kind.to_gray(rows)
+        # The means of 2x2 are quick; of these the middle one or two count.
+        means = cv2.resize(rows, (width * half, height), interpolation=cv2.INTER_AREA)
+        return means if half == 1 else cv2.resize(
+            means, (width, height), interpolation=cv2.INTER_LINEAR)

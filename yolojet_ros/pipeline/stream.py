@@ -101,7 +101,7 @@ class Stream:
         """
         Return an image ready to be submitted; a stream's go in the order of time.
 
-        :param view: its bytes are read again after the network, for camera motion and appearance
+        :param view: its bytes are read again by `watch` and `finish`, for camera motion and appearance
         :param stamp: seconds, when the image was taken; the tracker's clock
         :param context: comes back with the result
         :param warp: float64[2, 3], affine from the previous image to this one
@@ -113,18 +113,25 @@ class Stream:
 
     def watch(self, shot: Shot) -> None:
         """Do what needs no boxes; called once for each shot, while the network runs."""
+        if self._tracks and self.camera_motion and shot.warp is None:
+            shot.warp = self.camera_motion.look(shot.view)
+            shot.times.lap('motion')
 
     def finish(self, shot: Shot, detections: Detections) -> Frame:
         """Return the result of an image, in the order of the shots."""
         times = shot.times
         if self._tracks:
             times.lap('wait')
-            warp, looks = self._look(shot, detections)
-            times.lap('look')
+            looks = None
+            if self.appearance:
+                looks = describe(shot.view.bgr(), detections.boxes)
+                times.lap('look')
             ids = self.tracker.update(
                 detections.boxes, detections.scores, detections.classes, shot.stamp,
-                warp=warp, embeddings=looks)
+                warp=shot.warp, embeddings=looks)
             classes = self.tracker.published_classes(ids, detections.classes)
+            if self.camera_motion:
+                self.camera_motion.mask(detections.boxes[detections.scores >= _SURE_SCORE])
             detections = replace(detections, ids=ids, classes=classes)
             times.lap('track')
         return Frame(shot.context, shot.published.publishable(detections), times)
@@ -147,15 +154,3 @@ class Stream:
             self._tracking_floor = tracker.params.low_score
             self._selection_for_tracking = self._selection.for_tracking(self._tracking_floor)
         return self._selection_for_tracking
-
-    def _look(self, shot: Shot, detections: Detections):
-        """Return what the image itself tells the tracker: (warp, descriptors), None if not."""
-        warp = shot.warp
-        estimate = warp is None and self.camera_motion is not None
-        if not (estimate or self.appearance):
-            return warp, None
-        image = shot.view.bgr()
-        if estimate:
-            sure = detections.boxes[detections.scores >= _SURE_SCORE]
-            warp = self.camera_motion.estimate(image, sure)
-        return warp, describe(image, detections.boxes) if self.appearance else None

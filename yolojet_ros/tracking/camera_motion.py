@@ -5,6 +5,9 @@ Corners of the background (Shi and Tomasi, CVPR 1994) are followed into the next
 image (Lucas and Kanade with pyramids, Bouguet 2000) and a rotation, scale and
 shift is fitted to them with RANSAC (Fischler and Bolles, 1981). Detected objects
 are masked out, as they move on their own.
+
+An image is looked at before its objects are known, while the network runs: the
+corners were chosen in the image before it, whose objects are.
 """
 
 from __future__ import annotations
@@ -15,11 +18,13 @@ import cv2
 import numpy as np
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.image_formats import ImageView
 
 MODES = ('off', 'auto', 'flow')
 
-_LONG_SIDE = 320  # px of the working image
-_CELL = 32  # px; one corner is kept per cell, so that the whole image has its say
+_LONG_SIDE = 320  # px of the working image, about
+_CELL = 32  # px; one corner is sought per cell, so that the whole image has its say
+_SHARE = 5  # of the rows of cells; one in so many gets new corners with each image
 _LEAST_STRENGTH = 3e-5  # smallest eigenvalue of the gradients; flat walls and noise are below
 _LEAST_CORNERS = 12
 _LEAST_AGREEMENT = 0.4  # inliers among the corners followed
@@ -27,7 +32,9 @@ _RANSAC_REACH = 1.0  # px of the working image
 _STILL = 0.3  # px of the working image at its corners
 _STILL_FRAMES = 15  # still frames in a row after which a camera is taken for static
 _GLANCE_EVERY = 5  # frames between two looks at a static camera
-_WINDOW, _LEVELS = (15, 15), 3
+_WINDOW, _LEVELS = (11, 11), 3
+_STOP = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.1)
+_NOTHING = np.zeros((0, 4), np.float32)
 
 
 class CameraMotion:
@@ -39,18 +46,16 @@ class CameraMotion:
     :raises UserError: if the mode is another one.
 
     >>> motion = CameraMotion('auto')
-    >>> warp = motion.estimate(image, boxes)    # then tracker.update(..., warp=warp)
+    >>> warp = motion.look(view)    # then tracker.update(..., warp=warp)
+    >>> motion.mask(boxes)          # what was detected in it
     """
 
     def __init__(self, mode: str = 'auto') -> None:
         if mode not in MODES:
             raise UserError(f'camera motion mode is {mode!r}; set one of {", ".join(MODES)}')
         self._mode: str = mode
-        self._shape: Optional[Tuple[int, ...]] = None
-        self._previous: Optional[np.ndarray] = None
-        self._corners: np.ndarray = np.zeros((0, 2), np.float32)
         self._still_count: int = 0
-        self._rested: int = 0
+        self.reset()
 
     @property
     def static(self) -> bool:
@@ -59,97 +64,131 @@ class CameraMotion:
 
     def reset(self) -> None:
         """Forget the previous image."""
-        self._shape = self._previous = None
+        self._size: Tuple[int, int] = (0, 0)
+        self._previous: Optional[np.ndarray] = None
+        self._corners: np.ndarray = np.zeros((0, 2), np.float32)
+        self._new: bool = False  # whether `mask` was not told of the objects around the corners
+        self._objects: np.ndarray = _NOTHING
+        self._row: int = 0  # of cells, the next to get new corners
         self._still_count = self._rested = 0
 
-    def estimate(self, image: np.ndarray, boxes: np.ndarray) -> Optional[np.ndarray]:
+    def look(self, view: ImageView) -> Optional[np.ndarray]:
         """
         Return the motion since the last image whose motion was told, or since the first.
 
         None stands for no motion to be told: the first image, one of another size, too
         few corners, no agreement among them, or (mode 'auto') a camera that stands still.
 
-        :param image: uint8[H, W] gray or uint8[H, W, 3] BGR.
-        :param boxes: float[n, 4], x1, y1, x2, y2 in px, the objects detected in `image`.
-        :return: float64[2, 3], affine in px of `image`, or None.
+        :return: float64[2, 3], affine in px of the image, or None.
+        :raises ImageError: if the image cannot be used.
         """
         if self._mode == 'off':
             return None
-        if image.shape != self._shape:
+        if (view.width, view.height) != self._size:
             self.reset()
-            self._shape = image.shape
+            self._size = (view.width, view.height)
         if self._mode == 'auto' and self.static:
             self._rested += 1
             if self._rested < _GLANCE_EVERY:
                 return None
             self._rested = 0
-        small = _small_gray(image)
-        scale = np.array(
-            [small.shape[1] / image.shape[1], small.shape[0] / image.shape[0]], np.float32)
-        boxes = np.asarray(boxes, np.float32).reshape(-1, 4) * np.tile(scale, 2)
-        warp = None
-        if self._previous is not None and len(self._corners) >= _LEAST_CORNERS:
-            warp = self._fit(small, boxes)
-        still = warp is not None and _largest_shift(warp, small.shape) < _STILL
+        reduction = _reduction(*self._size)
+        if min(self._size) < reduction:
+            return None
+        gray = view.gray(reduction)
+        warp, followed = self._fit(gray, self._objects / np.float32(reduction))
+        still = warp is not None and _largest_shift(warp, gray.shape) < _STILL
         self._still_count = self._still_count + 1 if still else 0
         if still and self._mode == 'auto':
             return None  # the old image stays the reference, so that a slow drift adds up
-        self._previous = small
-        self._corners = _outside(_spread_corners(small), boxes)
-        return None if warp is None else _in_image_pixels(warp, scale)
+        self._previous, self._new = gray, True
+        self._corners = self._renewed(gray, followed)
+        return None if warp is None else _in_image_pixels(warp, reduction)
 
-    def _fit(self, gray: np.ndarray, boxes: np.ndarray) -> Optional[np.ndarray]:
-        """Return the affine, in px of the working image, that most corners agree on."""
+    def mask(self, boxes: np.ndarray) -> None:
+        """
+        Take the objects of the latest image that they are known of out of the next looks.
+
+        :param boxes: float[n, 4], x1, y1, x2, y2 in px.
+        """
+        self._objects = np.asarray(boxes, np.float32).reshape(-1, 4)
+
+    def _fit(
+        self, gray: np.ndarray, objects: np.ndarray,
+    ) -> Tuple[Optional[np.ndarray], Optional[np.ndarray]]:
+        """Return the affine that most corners agree on, and where these are now; or None."""
+        corners = self._corners[~_inside(self._corners, objects)]
+        if self._new:  # of the reference; where an object stands later its corners hide only
+            self._corners, self._new = corners, False
+        if self._previous is None or len(corners) < _LEAST_CORNERS:
+            return None, None
         moved, status, _ = cv2.calcOpticalFlowPyrLK(
-            self._previous, gray, self._corners, None, winSize=_WINDOW, maxLevel=_LEVELS,
-            criteria=(cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.03))
-        followed = (status[:, 0] == 1) & ~_inside(moved, boxes)
-        before, after = self._corners[followed], moved[followed]
+            self._previous, gray, corners, None, winSize=_WINDOW, maxLevel=_LEVELS,
+            criteria=_STOP)
+        found = status[:, 0] == 1
+        before, after = corners[found], moved[found]
         if len(before) < _LEAST_CORNERS:
-            return None
+            return None, None
         warp, inliers = cv2.estimateAffinePartial2D(
             before, after, method=cv2.RANSAC, ransacReprojThreshold=_RANSAC_REACH,
-            maxIters=200, confidence=0.99, refineIters=5)
-        if warp is None or inliers.sum() < _LEAST_AGREEMENT * len(before):
-            return None
-        return warp
+            maxIters=200, confidence=0.99, refineIters=0)
+        if warp is None or np.count_nonzero(inliers) < _LEAST_AGREEMENT * len(before):
+            return None, None
+        agree = inliers[:, 0] == 1
+        before, after = before[agree], after[agree]
+        return _similarity(before.astype(np.float64), after.astype(np.float64)), after
+
+    def _renewed(self, gray: np.ndarray, followed: Optional[np.ndarray]) -> np.ndarray:
+        """Return the corners to follow from `gray` on: new ones in some rows of cells."""
+        rows = gray.shape[0] // _CELL
+        count = -(-rows // _SHARE)
+        if followed is None or len(followed) < len(self._corners) // 2:
+            return _spread_corners(gray, 0, rows)
+        first = self._row if self._row < rows else 0
+        last = min(first + count, rows)
+        self._row = last
+        x, y = followed.T
+        kept = ((y < first * _CELL) | (y >= last * _CELL)) & (x >= 0) & (y >= 0) & (
+            x < gray.shape[1]) & (y < gray.shape[0])
+        return np.concatenate((followed[kept], _spread_corners(gray, first, last)))
 
 
-def _spread_corners(gray: np.ndarray) -> np.ndarray:
-    """Return the best corner of each cell that has one, float32[n, 2] (x, y)."""
-    rows, columns = gray.shape[0] // _CELL, gray.shape[1] // _CELL
-    if rows * columns < _LEAST_CORNERS:
+def _reduction(width: int, height: int) -> int:
+    """Return by how much an image is reduced to work on it, 1 or an even number."""
+    side = max(width, height)
+    return 1 if side < 1.5 * _LONG_SIDE else max(2 * round(side / (2 * _LONG_SIDE)), 2)
+
+
+def _spread_corners(gray: np.ndarray, first: int, last: int) -> np.ndarray:
+    """Return the best corner of each cell of rows first..last - 1, float32[n, 2] (x, y)."""
+    rows, columns = last - first, gray.shape[1] // _CELL
+    if rows * columns == 0:
         return np.zeros((0, 2), np.float32)
-    area = np.ascontiguousarray(gray[:rows * _CELL, :columns * _CELL])
-    strength = cv2.cornerMinEigenVal(area, 3)
+    above = min(first * _CELL, 3)  # px that the filters see beyond
+    area = gray[first * _CELL - above:last * _CELL + 3]
+    strength = cv2.cornerMinEigenVal(area, 3)[above:above + rows * _CELL, :columns * _CELL]
     cells = strength.reshape(rows, _CELL, columns, _CELL).swapaxes(1, 2).reshape(-1, _CELL ** 2)
     best = cells.argmax(1)
     place = np.arange(len(cells))
     x = place % columns * _CELL + best % _CELL
-    y = place // columns * _CELL + best // _CELL
+    y = (place // columns + first) * _CELL + best // _CELL
     points = np.stack((x, y), 1).astype(np.float32)
     return points[cells[place, best] > _LEAST_STRENGTH]
 
 
-def _small_gray(image: np.ndarray) -> np.ndarray:
-    """Return a gray image of at most 320 px on its long side."""
-    factor = min(1.0, _LONG_SIDE / max(image.shape[:2]))
-    width, height = (max(1, round(side * factor)) for side in image.shape[1::-1])
-    if factor < 0.5:  # averaging four pixels is smooth enough and does not read all the others
-        image = cv2.resize(image, (2 * width, 2 * height), interpolation=cv2.INTER_NEAREST)
-    if factor < 1.0:
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+def _similarity(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Return the rotation, scale and shift with the least squares, float64[2, 3]."""
+    centre, target = before.mean(0), after.mean(0)
+    x, y = (before - centre) @ (1, 1j), (after - target) @ (1, 1j)
+    turn = np.vdot(x, y) / max(np.vdot(x, x).real, 1e-9)
+    linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
+    return np.column_stack((linear, target - linear @ centre))
 
 
 def _inside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Return bool[n], whether each point float32[n, 2] lies in any of the boxes."""
     hit = ((points[:, None] >= boxes[None, :, :2]) & (points[:, None] <= boxes[None, :, 2:]))
     return hit.all(2).any(1)
-
-
-def _outside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    return points[~_inside(points, boxes)]
 
 
 def _largest_shift(warp: np.ndarray, shape: Tuple[int, ...]) -> float:
@@ -159,11 +198,10 @@ def _largest_shift(warp: np.ndarray, shape: Tuple[int, ...]) -> float:
     return float(np.abs(warp @ corners - corners[:2]).max())
 
 
-def _in_image_pixels(warp: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def _in_image_pixels(warp: np.ndarray, reduction: int) -> np.ndarray:
     """Return an affine between pixel indices of the working image in px of the full image."""
     # Boxes count from the edge of the first pixel, optical flow from its centre.
     result = warp.copy()
     result[:, 2] += 0.5 - warp[:, :2] @ (0.5, 0.5)
-    result[:, :2] *= scale[None, :].astype(np.float64) / scale[:, None]
-    result[:, 2] /= scale
+    result[:, 2] *= reduction
     return result

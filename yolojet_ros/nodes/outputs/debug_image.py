@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -38,9 +37,6 @@ class DebugImage(Output):
         return self._allowed and super().wanted()
 
     def message(self, header: Header, result: Result) -> Image:
-        view = result.view
-        picture = np.ascontiguousarray(view.bgr())
-        if not picture.flags.writeable or np.shares_memory(picture, view.data):
-            picture = picture.copy()
+        picture = result.view.bgr().copy()  # others see that one, too
         return image_message(header, draw_detections(
             picture, result.detections, self.card.names, result.labels), 'bgr8')
