@@ -216,7 +216,7 @@ class TensorRTBackend(Backend):
             sampler = self._samplers.get(key)
         if sampler is None:
             sampler = Sampler(self.device, Sampling.plan(
-                view, self.card.input_size, self.card.input.fit))
+                view, self.card.input_size, self.card.input))
             # Those of images in work are among the latest.
             most = max(_MAX_GEOMETRIES, (self.depth + 1) * self.max_batch)
             while len(self._samplers) >= most:
