@@ -323,10 +323,23 @@ def test_foreign_engines_get_a_profile_for_each_slot_or_are_refused_at_once(
         assert len(opened.session.run_all(np.zeros((3, 3, 64, 96), np.float32))[0]) == 3
 
 
-def test_a_fixed_batch_is_built_as_it_is(use, tmp_path):
+@pytest.mark.parametrize('version', trt_standin.VERSIONS)
+def test_a_batch_fixed_to_one_is_opened(version, use, tmp_path):
+    use(version)
+    onnx = conv_model.write(tmp_path, 'half' if version in TYPED_ONLY else 'float')
+    card, warnings = build(tmp_path, onnx, precision='fp16', batch=3)
+    assert card.batch == 3 and any('fixed batch of 1, which is opened' in text
+                                   for text in warnings)
+    run_all_numbers(tmp_path / 'e.engine', onnx, 3)
+
+
+def test_another_fixed_batch_is_built_as_it_is(use, tmp_path):
     use('8.5')
-    with pytest.raises(UserError, match='fixed batch of 1'):
-        build(tmp_path, conv_model.write(tmp_path, 'float'), precision='fp16', batch=2)
+    onnx = conv_model.write(tmp_path, 'float', batch=2)
+    for batch in (1, 3):
+        with pytest.raises(UserError, match=f'fixed batch of 2, not {batch}; export it with'):
+            build(tmp_path, onnx, precision='fp16', batch=batch)
+    assert build(tmp_path, onnx, precision='fp16', batch=2)[0].batch == 2
 
 
 @pytest.mark.parametrize('version', ['8.2', '8.6', '11.4'])

@@ -434,13 +434,18 @@ class _Parser(_Strict):
     num_errors = property(lambda self: len(self._errors))
 
     def parse_from_file(self, path):
+        return self._parse(onnx.load(path))
+
+    def parse(self, content):
+        return self._parse(onnx.load_from_string(content))
+
+    def _parse(self, model):
         network = self._network
         needs = self._trt._surface.has('NetworkDefinitionCreationFlag', 'EXPLICIT_BATCH') \
             and self._trt._surface.has('IBuilderConfig', 'max_workspace_size')
         if needs and 'EXPLICIT_BATCH' not in network._flags:
             self._errors.append(_new(self._trt, 'ParserError', 0, 'explicit batch is needed'))
             return False
-        model = onnx.load(path)
         for index, node in enumerate(model.graph.node):
             if node.op_type == 'NonZero':
                 self._errors.append(_new(self._trt, 'ParserError', index, 'not supported'))

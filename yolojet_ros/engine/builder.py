@@ -18,6 +18,8 @@ from yolojet_ros.engine.model_facts import ModelFacts
 from yolojet_ros.engine.plan import builder_flags, BuildPlan, network_flags
 from yolojet_ros.engine.progress import interruptible, make_monitor, Progress
 from yolojet_ros.inference.tensorrt_network import make_logger, reason
+from yolojet_ros.model import onnx_file
+from yolojet_ros.model.open_batch import open_batch
 
 Report = Callable[[str], None]
 # Where contexts cannot share a profile, each number of images needs one in each of two slots;
@@ -67,7 +69,7 @@ def build(
     progress.phase('reading the model')
     network = builder.create_network(_mask(trt.NetworkDefinitionCreationFlag, network_flags(
         not typed, weak, lambda name: hasattr(trt.NetworkDefinitionCreationFlag, name))))
-    _parse(trt, network, logger, plan.options.onnx)
+    _parse(trt, network, logger, plan.options.onnx, _opened(plan, facts, warn))
     config = builder.create_builder_config()
     _set_batch(trt, builder, network, config, plan)
     constants: List = []
@@ -157,10 +159,24 @@ def _mask(enumeration, names: List[str]) -> int:
     return sum(1 << int(getattr(enumeration, name)) for name in names)
 
 
-def _parse(trt, network, logger, onnx: str) -> None:
-    """Read the model, and tell every error at once."""
+def _opened(plan: BuildPlan, facts: ModelFacts, warn: Report) -> Optional[bytes]:
+    """Return a model of one image that is to take more with an open batch; None for others."""
+    if plan.batch == 1 or facts.card.batch != 1:
+        return None
+    path = Path(plan.options.onnx)
+    opened = open_batch(onnx_file.load(path), path.name).SerializeToString()
+    warn(f'{path.name} has a fixed batch of 1, which is opened for --batch {plan.batch}')
+    return opened
+
+
+def _parse(trt, network, logger, onnx: str, opened: Optional[bytes]) -> None:
+    """
+    Read the model, and tell every error at once.
+
+    :param opened: what it became, instead of what the file holds
+    """
     parser = trt.OnnxParser(network, logger)
-    if parser.parse_from_file(onnx):
+    if parser.parse_from_file(onnx) if opened is None else parser.parse(opened):
         return
     problems = []
     for index in range(parser.num_errors):
@@ -185,8 +201,7 @@ def _set_batch(trt, builder, network, config, plan: BuildPlan) -> None:
         if shape[0] != plan.batch:
             raise UserError(
                 f'{plan.options.onnx} has a fixed batch of {shape[0]}, not {plan.batch}; export '
-                f'it with a dynamic batch ("yolojet model export --dynamic-batch") for --batch '
-                f'{plan.batch}')
+                f'it with a dynamic batch for --batch {plan.batch}')
         return
     if min(shape[1:]) <= 0:
         raise UserError(
