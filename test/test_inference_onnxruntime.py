@@ -18,6 +18,7 @@ from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.filters import FilterParams
 from yolojet_ros.core.image_formats import ImageError, ImageView
 from yolojet_ros.core.stage_times import StageTimes
+from yolojet_ros.inference.backend import BackendError
 from yolojet_ros.inference.load import load_backend
 from yolojet_ros.model import onnx_file
 
@@ -109,6 +110,31 @@ def test_a_fixed_batch_runs_whole_with_a_warning(tmp_path, batch):
         assert len(found) > 3
         np.testing.assert_allclose(found.boxes, wanted.boxes, atol=1e-4)
         np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-6)
+
+
+def test_a_fixed_batch_takes_several_images_in_one_run(tmp_path):
+    path = tmp_path / 'batch.onnx'
+    onnx.save(conv_model.build(4), str(path))
+    backend = load_backend(path)
+    assert (backend.max_batch, backend.places) == (4, 4)
+    names, runs, run = backend.card.names, [], backend.run
+    backend.run = lambda tensor: (runs.append(len(tensor)), run(tensor))[1]
+    chosen = [FilterParams(score_threshold=least).resolve(names) for least in (0.1, 0.3, 0.5, 0.2)]
+    views = [ImageView.from_bgr(np.random.default_rng(seed).integers(
+        0, 256, (70 + 9 * seed, 110, 3), np.uint8)) for seed in range(4)]
+    alone = [backend.detect(*image, StageTimes()) for image in zip(views, chosen)]
+    for order in ((0, 1, 2, 3), (3, 1), (2, 0, 3), (1,)):
+        times = [StageTimes() for _ in order]
+        runs.clear()
+        backend.submit([views[i] for i in order], [chosen[i] for i in order], times)
+        found = backend.collect()
+        assert len(runs) == 1 and len(found) == len(order)
+        for index, one, time in zip(order, found, times):
+            assert len(one) and np.array_equal(one.boxes, alone[index].boxes)
+            assert np.array_equal(one.scores, alone[index].scores)
+            assert set(time.laps) == {'letterbox', 'network', 'decode_nms'}
+    with pytest.raises(BackendError, match='5 images for batch.onnx, which takes 1 to 4'):
+        backend.submit(views + views[:1], chosen + chosen[:1], [StageTimes()] * 5)
 
 
 @pytest.mark.parametrize('declared', [

@@ -20,14 +20,14 @@ _VIEW = ImageView.from_bgr(np.zeros((192, 320, 3), np.uint8))
 class _Network(HostBackend):
     """A network that sees one box with a score of our choice."""
 
-    def __init__(self):
+    def __init__(self, batch=1):
         super().__init__(ModelCard(
-            source='test', names=NAMES, input_size=_SIZE, stride=32,
+            source='test', names=NAMES, input_size=_SIZE, stride=32, batch=batch,
             head=raw_reading(anchor_count(_SIZE), len(NAMES))))
         self.score = 0.9
 
     def run(self, tensor):
-        return [raw_output([[160, 96, 80, 60]], [[self.score, 0, 0]], _SIZE)[0]]
+        return [[raw_output([[160, 96, 80, 60]], [[self.score, 0, 0]], _SIZE)[0]]] * len(tensor)
 
 
 def _id_after_weak_frames(detector, stream, start):
@@ -65,8 +65,7 @@ def test_low_score_hides_nothing_from_the_user(low_score):
 
 
 def test_cameras_in_one_run_have_their_own_tracks_thresholds_and_order():
-    detector = Detector(_Network())
-    detector.backend.max_batch = 3
+    detector = Detector(_Network(3))
     card = detector.backend.card
     front = Stream(card, FilterParams(), Tracker(TrackerParams()))
     rear = Stream(card, FilterParams(score_threshold=0.95))

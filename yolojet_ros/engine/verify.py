@@ -59,7 +59,7 @@ class Reference:
         backend = OnnxRuntimeBackend(onnx)
         try:
             kind = backend.card.input.dtype
-            outputs = [backend.run(tensor.astype(kind)) for tensor in inputs]
+            outputs = [backend.run(tensor.astype(kind))[0] for tensor in inputs]
         finally:
             backend.close()
         return cls(sha256, np.concatenate(inputs), [np.stack(part) for part in zip(*outputs)])

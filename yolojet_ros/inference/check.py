@@ -51,7 +51,7 @@ def checked(backend: Loaded) -> Loaded:
                 f'them in {CardFile.name(card.source)} beside it: "names: [...]"')
         if backend.places > 1:
             backend.warn(
-                f'{card.source} has a fixed batch of {backend.places}, so every image takes the '
+                f'{card.source} has a fixed batch of {backend.places}, so every run takes the '
                 f'time of {backend.places}; export it with batch 1 or a dynamic batch')
     except BaseException:
         backend.close()

@@ -52,22 +52,18 @@ class OnnxRuntimeBackend(HostBackend):
         # Boxes are asked for in pixels of the input, whatever the image.
         self._sizes = {
             other.name: np.array([card.input_size] * self.places, np.int64) for other in others}
-        if self.places > 1:  # a fixed batch runs whole: the image fills all places
-            one = self._letterboxer.tensor
-            self._batch = np.empty((self.places, *one.shape[1:]), one.dtype)
         import onnxruntime
         self.description = f'ONNX Runtime {onnxruntime.__version__} on CPU'
 
-    def run(self, tensor: np.ndarray) -> List[np.ndarray]:
-        if self.places > 1:
-            self._batch[...] = tensor
-            tensor = self._batch
+    def run(self, tensor: np.ndarray) -> List[List[np.ndarray]]:
+        if len(tensor) < self.places:
+            tensor = np.repeat(tensor, self.places, axis=0)
         try:
             outputs = self.session.run(self._outputs, {self._input: tensor, **self._sizes})
         except Exception as error:  # onnxruntime has no base class of its own
             raise BackendError(f'ONNX Runtime failed: {error}') from error
         try:
-            return of_image(outputs, self.card.head, 0)
+            return [of_image(outputs, self.card.head, image) for image in range(self.places)]
         except IndexError as error:
             raise BackendError(
                 f'{self.card.source} gave an output without a batch dimension, or an empty one; '

@@ -107,7 +107,7 @@ class Candidate:
         tensor, letterbox = self._letterboxer(
             ImageView.from_bgr(np.ascontiguousarray(labelled.image)))
         start = time.perf_counter()
-        outputs = self._backend.run(tensor)
+        outputs = self._backend.run(tensor)[0]
         self._network_ms.append(1e3 * (time.perf_counter() - start))
         if self._multi_label:
             outputs = one_label_each(outputs, self._card.head, _LEAST_SCORE, _MAX_LABELS)
