@@ -34,6 +34,7 @@ static float __int_as_float(int bits) { float f; std::memcpy(&f, &bits, 4); retu
 static int atomicAdd(int *p, int v) { int old = *p; *p += v; return old; }
 static unsigned atomicOr(unsigned *p, unsigned v) { unsigned old = *p; *p |= v; return old; }
 static unsigned atomicAnd(unsigned *p, unsigned v) { unsigned old = *p; *p &= v; return old; }
+using std::max;
 using std::min;
 #define EACH(i, n) for (blockIdx.i = 0; blockIdx.i < (n); ++blockIdx.i)
 """
@@ -61,22 +62,23 @@ HOST_LETTERBOX(u8, unsigned char)
 HOST_DECODE(decode_classes)
 HOST_DECODE(decode_labelled)
 extern "C" void host_rank_candidates(const Tally *tallies, const uint64 *keys, const Candidate *c,
-        int rows, Candidate *sorted, int images) {
-    EACH(y, images) EACH(x, rows) rank_candidates(tallies, keys, c, rows, sorted);
+        int rows, Candidate *sorted, unsigned *overlaps, int images) {
+    EACH(y, images) EACH(x, rows) rank_candidates(tallies, keys, c, rows, sorted, overlaps);
+}
+extern "C" void host_overlap_upright(const Tally *tallies, const Candidate *sorted,
+        const Selection *const *s, unsigned *overlaps, int images) {
+    blockIdx.x = 0;
+    EACH(y, images) overlap_upright(tallies, sorted, s, overlaps);
 }
 extern "C" void host_overlap_rotated(const Head *head, const Tally *tallies,
         const Candidate *sorted, const Selection *const *s, unsigned *overlaps, int images) {
     blockIdx.x = 0;
     EACH(y, images) overlap_rotated(head, tallies, sorted, s, overlaps);
 }
-#define HOST_SUPPRESS(NAME) \
-    extern "C" void host_##NAME(unsigned *overlaps, Tally *tallies, const Candidate *sorted, \
-            const Selection *const *s, const Geometry *g, int final, Result *r, Kept *k, \
-            int images) { \
-        EACH(x, images) NAME(overlaps, tallies, sorted, s, g, final, r, k); \
-    }
-HOST_SUPPRESS(suppress_upright)
-HOST_SUPPRESS(suppress_rotated)
+extern "C" void host_suppress(unsigned *overlaps, Tally *tallies, const Candidate *sorted,
+        const Selection *const *s, const Geometry *g, int final, Result *r, Kept *k, int images) {
+    EACH(x, images) suppress(overlaps, tallies, sorted, s, g, final, r, k);
+}
 extern "C" void host_gather(const Head *head, const Kept *k, float *gathered, int images) {
     EACH(y, images) EACH(x, MAX_BOXES) gather(head, k, gathered);
 }

@@ -124,7 +124,7 @@ def test_an_nvcc_that_refuses_gives_way_to_nvrtc(device, tmp_path, monkeypatch):
     monkeypatch.setenv('CUDA_HOME', str(tmp_path))
     binary = kernels.compile_source(device.capability)
     with device.current():
-        assert device.module(binary).get_function('suppress_upright')
+        assert device.module(binary).get_function('suppress')
 
 
 def test_a_model_exported_again_runs_instead_of_its_old_engine(tmp_path):

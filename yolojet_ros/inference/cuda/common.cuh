@@ -13,6 +13,7 @@ typedef unsigned long long uint64;
 #define ANCHORS_PER_BLOCK 32
 #define CLASS_GROUPS 8
 #define RANK_THREADS 256
+#define NEARBY_WORDS 8192
 
 struct __align__(16) Box { float x1, y1, x2, y2; };
 

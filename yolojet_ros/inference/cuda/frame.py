@@ -29,8 +29,8 @@ _DECODE_LABELLED_BLOCK = (128, 1, 1)
 _GATHER_BLOCK = (64, 1, 1)
 _PAINT_BLOCK = (32, 8, 1)
 _RANK_THREADS = 256
-_SUPPRESS_THREADS = 512
-# Blocks and threads that look for overlaps of rotated boxes, enough for a large GPU.
+_SUPPRESS_THREADS = 256
+# Blocks and threads that look for overlaps of boxes, enough for a large GPU.
 _OVERLAP_GRID, _OVERLAP_THREADS = 256, 128
 # Numbers of images that a slot has contexts for at once, each with graphs of its own.
 _MAX_SIZES = 8
@@ -51,10 +51,10 @@ class Kernels:
         self.letterbox = module.get_function(f'letterbox_{suffix}').prepare('PPPii')
         rows = 'classes' if card.head.head.label is None else 'labelled'
         self.decode = module.get_function(f'decode_{rows}').prepare('PPPPPP')
-        self.rank = module.get_function('rank_candidates').prepare('PPPiP')
-        self.overlap = module.get_function('overlap_rotated').prepare('PPPPP')
-        boxes = 'rotated' if card.task == 'obb' else 'upright'
-        self.suppress = module.get_function(f'suppress_{boxes}').prepare('PPPPPiPP')
+        self.rank = module.get_function('rank_candidates').prepare('PPPiPP')
+        self.overlap_upright = module.get_function('overlap_upright').prepare('PPPP')
+        self.overlap_rotated = module.get_function('overlap_rotated').prepare('PPPPP')
+        self.suppress = module.get_function('suppress').prepare('PPPPPiPP')
         self.gather = module.get_function('gather').prepare('PPP')
         self.paint = module.get_function('paint_masks').prepare('PPPPiiP')
 
@@ -200,12 +200,9 @@ class Frame:
         # The GPU writes the few boxes straight into host memory: no copy to wait for.
         self.results = self._pinned(batch, kernels.RESULT)
         self.kept = self._allocate(kernels.KEPT.itemsize * batch)
-        self.overlaps: Optional[Buffer] = None
-        if self._card.task == 'obb' and not self._card.head.final:
-            # A bit for each pair of candidates.
-            nbytes = MAX_CANDIDATES * MAX_CANDIDATES // 8 * batch
-            self.overlaps = self._allocate(nbytes)
-            self.device.clear(self.overlaps, nbytes)
+        # A bit for each pair of candidates.
+        self.overlaps = None if self._card.head.final else self._allocate(
+            MAX_CANDIDATES * MAX_CANDIDATES // 8 * batch)
         reading = self._card.head
         columns = 4 + reading.extras if reading.extras and not reading.masks else 0
         self.gathered = self._pinned_or_none((batch, MAX_BOXES, columns), np.float32)
@@ -293,20 +290,22 @@ class Frame:
         functions.decode.prepared_async_call(
             (blocks(self.rows, block[0]), images, 1), block, self.stream, self.head.pointer,
             tables.geometries, tables.selections, *common)
+        final, rotated = self.overlaps is None, self._card.task == 'obb'
+        overlaps = 0 if final else self.overlaps.pointer
         functions.rank.prepared_async_call(
             (blocks(self.rows, _RANK_THREADS), images, 1), (_RANK_THREADS, 1, 1), self.stream,
-            *common, self.rows, self.sorted.pointer)
-        overlaps = 0  # no address: nothing asks
-        if self.overlaps is not None:
-            overlaps = self.overlaps.pointer
-            functions.overlap.prepared_async_call(
-                (_OVERLAP_GRID, images, 1), (_OVERLAP_THREADS, 1, 1), self.stream,
-                self.head.pointer, self.tallies.pointer, self.sorted.pointer,
-                tables.selections, overlaps)
+            *common, self.rows, self.sorted.pointer, overlaps if rotated else 0)
+        grid, threads = (_OVERLAP_GRID, images, 1), (_OVERLAP_THREADS, 1, 1)
+        found = (self.tallies.pointer, self.sorted.pointer, tables.selections, overlaps)
+        if rotated and not final:
+            functions.overlap_rotated.prepared_async_call(
+                grid, threads, self.stream, self.head.pointer, *found)
+        elif not final:
+            functions.overlap_upright.prepared_async_call(grid, threads, self.stream, *found)
         functions.suppress.prepared_async_call(
             (images, 1, 1), (_SUPPRESS_THREADS, 1, 1), self.stream, overlaps,
             self.tallies.pointer, self.sorted.pointer, tables.selections, tables.geometries,
-            int(self._card.head.final), self.results.pointer, self.kept.pointer)
+            int(final), self.results.pointer, self.kept.pointer)
 
     def enqueue_gather(self, images: int) -> None:
         """Enqueue angles, and keypoints where they are wanted."""

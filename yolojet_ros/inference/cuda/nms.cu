@@ -1,10 +1,11 @@
 // Greedy non-maximum suppression of up to 4096 candidates, deterministic. Twin: core.nms.nms.
 
 // The rank of a candidate is the number of better ones; keys differ, so ranks do too.
-// blockIdx.y is the image.
+// blockIdx.y is the image. Clears its row of the matrix of overlaps, where there is to be one whose
+// bits are set singly.
 extern "C" __global__ void rank_candidates(
         const Tally *tallies, const uint64 *keys, const Candidate *candidates, int capacity,
-        Candidate *sorted) {
+        Candidate *sorted, unsigned *overlaps) {
     __shared__ uint64 tile[RANK_THREADS];
     int image = blockIdx.y, count = tallies[image].candidates;
     int first = blockIdx.x * blockDim.x;
@@ -19,9 +20,12 @@ extern "C" __global__ void rank_candidates(
         for (int i = 0; i < size; ++i) rank += tile[i] > own;
         __syncthreads();
     }
-    if (index < count && rank < MAX_CANDIDATES)
-        sorted[(size_t)image * MAX_CANDIDATES + rank] =
-            candidates[(size_t)image * capacity + index];
+    if (index >= count || rank >= MAX_CANDIDATES) return;
+    sorted[(size_t)image * MAX_CANDIDATES + rank] = candidates[(size_t)image * capacity + index];
+    if (!overlaps) return;
+    int words = (min(count, MAX_CANDIDATES) + 31) / 32;
+    overlaps += (size_t)image * MAX_CANDIDATES * (MAX_CANDIDATES / 32) + rank * words;
+    for (int word = 0; word < words; ++word) overlaps[word] = 0;
 }
 
 // The order of the operations is that of core.boxes.iou.
@@ -85,6 +89,66 @@ __device__ inline float rotated_iou(const Rotated &a, const Rotated &b) {
     return joint > 0.0f ? shared / joint : 0.0f;
 }
 
+// Which candidates strike out which: bit j of row i, for all j > i. A row has `words` words, those
+// before i's own are not set. Any grid does; blockIdx.y is the image.
+struct Matrix { int count, words; unsigned *bits; };
+
+__device__ inline Matrix matrix_of(const Tally *tallies, int image, unsigned *overlaps) {
+    Matrix matrix;
+    matrix.count = min(tallies[image].candidates, MAX_CANDIDATES);
+    matrix.words = (matrix.count + 31) / 32;
+    matrix.bits = overlaps + (size_t)image * MAX_CANDIDATES * (MAX_CANDIDATES / 32);
+    return matrix;
+}
+
+// A thread for a word. Neighbours have the same one of neighbouring rows, so they read the same
+// others.
+extern "C" __global__ void overlap_upright(
+        const Tally *tallies, const Candidate *sorted, const Selection *const *selections,
+        unsigned *overlaps) {
+    int image = blockIdx.y;
+    const Matrix matrix = matrix_of(tallies, image, overlaps);
+    const Selection *selection = selections[image];
+    sorted += (size_t)image * MAX_CANDIDATES;
+    float threshold = selection->iou_threshold;
+    int agnostic = selection->agnostic, tasks = matrix.count * matrix.words;
+    for (int task = blockIdx.x * blockDim.x + threadIdx.x; task < tasks;
+         task += gridDim.x * blockDim.x) {
+        int i = task % matrix.count, word = task / matrix.count;
+        if (word < i >> 5) continue;
+        const Box box = sorted[i].box;
+        int label = sorted[i].label, end = min(word * 32 + 32, matrix.count);
+        unsigned struck = 0;
+        for (int j = max(i + 1, word * 32); j < end; ++j)
+            if ((agnostic || sorted[j].label == label) && iou(box, sorted[j].box) > threshold)
+                struck |= 1u << (j & 31);
+        matrix.bits[i * matrix.words + word] = struck;
+    }
+}
+
+// A thread for a pair, whose overlap takes long to find. The words are zero before.
+extern "C" __global__ void overlap_rotated(
+        const Head *head, const Tally *tallies, const Candidate *sorted,
+        const Selection *const *selections, unsigned *overlaps) {
+    int image = blockIdx.y;
+    const Matrix matrix = matrix_of(tallies, image, overlaps);
+    const Selection *selection = selections[image];
+    sorted += (size_t)image * MAX_CANDIDATES;
+    float threshold = selection->iou_threshold;
+    int agnostic = selection->agnostic, pairs = matrix.count * matrix.count;
+    for (int pair = blockIdx.x * blockDim.x + threadIdx.x; pair < pairs;
+         pair += gridDim.x * blockDim.x) {
+        int i = pair / matrix.count, j = pair % matrix.count;
+        if (j <= i) continue;
+        const Candidate best = sorted[i], other = sorted[j];
+        // Boxes whose upright ones do not meet do not either.
+        if ((agnostic || other.label == best.label) && iou(best.box, other.box) > 0.0f
+                && rotated_iou(read_rotated(*head, image, best.row),
+                               read_rotated(*head, image, other.row)) > threshold)
+            atomicOr(&matrix.bits[i * matrix.words + (j >> 5)], 1u << (j & 31));
+    }
+}
+
 // Return the first living candidate from `start` on, or `count`.
 __device__ inline int next_alive(const volatile unsigned *alive, int start, int count) {
     for (int word = start >> 5; word * 32 < count; ++word) {
@@ -95,90 +159,58 @@ __device__ inline int next_alive(const volatile unsigned *alive, int start, int 
     return count;
 }
 
-// Which candidates strike out which, for rotated boxes, whose overlap takes too long to look for
-// it one kept box at a time: bit j of row i. blockIdx.y is the image; any grid does.
-extern "C" __global__ void overlap_rotated(
-        const Head *head, const Tally *tallies, const Candidate *sorted,
-        const Selection *const *selections, unsigned *overlaps) {
-    int image = blockIdx.y, count = min(tallies[image].candidates, MAX_CANDIDATES);
-    const Selection *selection = selections[image];
-    sorted += (size_t)image * MAX_CANDIDATES;
-    overlaps += (size_t)image * MAX_CANDIDATES * (MAX_CANDIDATES / 32);
-    float threshold = selection->iou_threshold;
-    int agnostic = selection->agnostic, pairs = count * count;
-    for (int pair = blockIdx.x * blockDim.x + threadIdx.x; pair < pairs;
-         pair += gridDim.x * blockDim.x) {
-        int i = pair / count, j = pair % count;
-        if (j <= i) continue;
-        const Candidate best = sorted[i], other = sorted[j];
-        // Boxes whose upright ones do not meet do not either.
-        if ((agnostic || other.label == best.label) && iou(best.box, other.box) > 0.0f
-                && rotated_iou(read_rotated(*head, image, best.row),
-                               read_rotated(*head, image, other.row)) > threshold)
-            atomicOr(&overlaps[i * (MAX_CANDIDATES / 32) + (j >> 5)], 1u << (j & 31));
-    }
-}
-
-// One block for an image. Every kept box strikes out all later ones that overlap it, in parallel;
-// the next box still alive is kept next, and becomes a result if it is wanted. The rows of a
-// final head are objects already: none strikes out another. Ends the frame: the tally
-// starts from zero again.
-template <bool ROTATED>
-__device__ inline void suppress(
+// One block for an image. The best candidate alive is kept and strikes out, in parallel, what it
+// overlaps; it becomes a result if it is wanted. The rows of a final head are objects already:
+// none strikes out another. Ends the frame: the tally starts from zero again.
+extern "C" __global__ void suppress(
         unsigned *overlaps, Tally *tallies, const Candidate *sorted,
         const Selection *const *selections, const Geometry *geometries, int is_final,
         Result *results, Kept *kept_boxes) {
-    __shared__ unsigned alive[MAX_CANDIDATES / 32];
+    __shared__ unsigned alive[MAX_CANDIDATES / 32], wanted[MAX_CANDIDATES / 32];
+    __shared__ unsigned nearby[NEARBY_WORDS];
+    __shared__ int found[MAX_BOXES];
     int image = blockIdx.x, thread = threadIdx.x;
-    const Selection *selection = selections[image];
-    int total = tallies[image].candidates, count = min(total, MAX_CANDIDATES);
+    const Matrix matrix = matrix_of(tallies, image, overlaps);
+    int total = tallies[image].candidates, count = matrix.count, words = matrix.words;
     sorted += (size_t)image * MAX_CANDIDATES;
-    Result *result = results + image;
-    Kept *keep = kept_boxes + image;
-    for (int word = thread; word * 32 < count; word += blockDim.x) {
+    for (int word = thread; word < words; word += blockDim.x) {
         int left = count - word * 32;
         alive[word] = left >= 32 ? 0xffffffffu : (1u << left) - 1;
+        wanted[word] = 0;
     }
+    // Every kept candidate waits for its row: it comes from shared memory where all rows have room.
+    bool fits = count * words <= NEARBY_WORDS;
+    for (int i = thread; i < count * words && fits && !is_final; i += blockDim.x)
+        nearby[i] = matrix.bits[i];
+    const unsigned *rows = fits ? nearby : matrix.bits;
     __syncthreads();
-    float threshold = selection->iou_threshold;
-    int agnostic = selection->agnostic, kept = 0;
-    int max_boxes = min(selection->max_boxes, MAX_BOXES);
+    for (int i = thread; i < count; i += blockDim.x)
+        if (sorted[i].wanted) atomicOr(&wanted[i >> 5], 1u << (i & 31));
+    __syncthreads();
+    int kept = 0, max_boxes = min(selections[image]->max_boxes, MAX_BOXES);
     int current = next_alive(alive, 0, count);
     while (current < count && kept < max_boxes) {
-        const Candidate best = sorted[current];
-        if (best.wanted) {
-            if (thread == 0) {
-                result->boxes[kept] = to_image(geometries[image], best.box);
-                result->scores[kept] = best.score;
-                result->labels[kept] = best.label;
-                keep->boxes[kept] = best.box;
-                keep->scores[kept] = best.score;
-                keep->labels[kept] = best.label;
-                keep->rows[kept] = best.row;
-            }
+        if (wanted[current >> 5] >> (current & 31) & 1) {
+            if (thread == 0) found[kept] = current;
             ++kept;
         }
-        if (ROTATED && !is_final) {
-            const unsigned *struck = overlaps
-                + ((size_t)image * MAX_CANDIDATES + current) * (MAX_CANDIDATES / 32);
-            for (int word = thread; word * 32 < count; word += blockDim.x)
-                alive[word] &= ~struck[word];
-        }
-        for (int i = current + 1 + thread; i < count && !ROTATED && !is_final; i += blockDim.x) {
-            if (!(alive[i >> 5] >> (i & 31) & 1)) continue;
-            const Candidate other = sorted[i];
-            if ((agnostic || other.label == best.label) && iou(best.box, other.box) > threshold)
-                atomicAnd(&alive[i >> 5], ~(1u << (i & 31)));
-        }
+        for (int word = (current >> 5) + thread; word < words && !is_final; word += blockDim.x)
+            alive[word] &= ~rows[current * words + word];
         __syncthreads();
         // A slow thread may still look while others strike out: only bits after its find change.
         current = next_alive(alive, current + 1, count);
     }
-    if (ROTATED && !is_final) {  // the next frame's overlaps start from zero
-        int words = (count + 31) / 32;
-        for (int i = thread; i < count * words; i += blockDim.x)
-            overlaps[((size_t)image * MAX_CANDIDATES + i / words) * (MAX_CANDIDATES / 32)
-                     + i % words] = 0;
+    Result *result = results + image;
+    Kept *keep = kept_boxes + image;
+    for (int i = thread; i < kept; i += blockDim.x) {
+        const Candidate best = sorted[found[i]];
+        result->boxes[i] = to_image(geometries[image], best.box);
+        result->scores[i] = best.score;
+        result->labels[i] = best.label;
+        keep->boxes[i] = best.box;
+        keep->scores[i] = best.score;
+        keep->labels[i] = best.label;
+        keep->rows[i] = best.row;
     }
     if (thread == 0) {
         result->count = keep->count = kept;
@@ -187,15 +219,3 @@ __device__ inline void suppress(
         tallies[image].candidates = tallies[image].broken = 0;
     }
 }
-
-#define SUPPRESS_KERNEL(NAME, ROTATED) \
-    extern "C" __global__ void NAME( \
-            unsigned *overlaps, Tally *tallies, const Candidate *sorted, \
-            const Selection *const *selections, const Geometry *geometries, int is_final, \
-            Result *results, Kept *kept) { \
-        suppress<ROTATED>( \
-            overlaps, tallies, sorted, selections, geometries, is_final, results, kept); \
-    }
-
-SUPPRESS_KERNEL(suppress_upright, false)
-SUPPRESS_KERNEL(suppress_rotated, true)
