@@ -219,7 +219,7 @@ class _NoNetwork:
 
 
 def check_letterbox(
-    device: Device, rng: np.random.Generator, rounds: int = 2, mapped: bool = False,
+    device: Device, rng: np.random.Generator, rounds: int = 4, mapped: bool = False,
 ) -> Dict[str, Deviation]:
     """Return, for every encoding, how the kernel deviates from core.letterbox."""
     binary = kernels.cubin(device.capability)
@@ -230,7 +230,8 @@ def check_letterbox(
             network = ((320, 192), (96, 160), (640, 640))[index % 3]
             card = check_card('yolov8', 1, 10, size=network)
             dtype = ('float32', 'float16')[index % 2]
-            card = replace(card, input=replace(card.input, dtype=dtype))
+            card = replace(card, input=replace(
+                card.input, dtype=dtype, antialias=index // 2 % 2 > 0))
             stand_in = _NoNetwork(card, [np.zeros((5, 10), np.float32)])
             frame = Frame(device, stand_in, stand_in.outputs, card, (1, 1),
                           Kernels(device, binary, card), mapped)
@@ -238,7 +239,7 @@ def check_letterbox(
             expected, _ = Letterboxer(network, card.input)(view)
             result = np.empty_like(expected)
             ready = sampling.for_kernel(view)
-            sampler = Sampler(device, Sampling.plan(ready, network))
+            sampler = Sampler(device, Sampling.plan(ready, network, card.input))
             frame.bring([Image(ready, sampler, random_selection(rng, 1))], False)
             frame.enqueue_letterbox(1)
             frame.stream.synchronize()
