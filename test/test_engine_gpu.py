@@ -9,7 +9,7 @@ from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.filters import FilterParams
 from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.stage_times import StageTimes
-from yolojet_ros.engine import plan, verify, workflow
+from yolojet_ros.engine import builder, plan, verify, workflow
 from yolojet_ros.inference.cuda import kernels
 from yolojet_ros.inference.cuda.device import Device
 from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
@@ -79,10 +79,52 @@ def test_a_failed_verification_leaves_the_gpu_usable(tmp_path, monkeypatch):
     run_two_at_once(engine, onnx)
 
 
-def test_a_dynamic_batch_is_built_fixed_and_two_frames_run_at_once(tmp_path):
-    engine, onnx, warnings = build(tmp_path, batch=2, dynamic=True)
+def run_numbers(engine, onnx, most, depth):
+    """Run 1 to `most` images at once in any order, each with a selection of its own."""
+    expected, backend = OnnxRuntimeBackend(onnx), TensorRTBackend(engine, depth=depth)
+    rng = np.random.default_rng(3)
+    views = [ImageView.from_bgr(rng.integers(0, 256, (60 + 20 * index, 110, 3), dtype=np.uint8))
+             for index in range(most)]
+    chosen = [FilterParams(score_threshold=0.1 + 0.1 * index).resolve(expected.card.names)
+              for index in range(most)]
+    alone = [expected.detect(*image, StageTimes()) for image in zip(views, chosen)]
+    waiting = []
+
+    def collect():
+        order, found = waiting.pop(0), backend.collect()
+        for index, one in zip(order, found):
+            # TF32 moves the scores a little, and so a box across the threshold.
+            assert abs(len(one) - len(alone[index])) <= 1 and len(one)
+            if len(one) == len(alone[index]):
+                np.testing.assert_allclose(one.scores, alone[index].scores, atol=2e-3)
+    try:
+        for _ in range(40):
+            order = rng.permutation(most)[:rng.integers(1, most + 1)]
+            if len(waiting) == depth:
+                collect()
+            backend.submit([views[index] for index in order], [chosen[index] for index in order],
+                           [StageTimes() for _ in order])
+            waiting.append(order)
+        while waiting:
+            collect()
+        assert backend.warnings == []
+    finally:
+        backend.close()
+
+
+@pytest.mark.parametrize('dynamic', [True, False])
+def test_a_batch_takes_one_to_many_images_in_both_slots(tmp_path, dynamic):
+    engine, onnx, warnings = build(tmp_path, batch=3, dynamic=dynamic)
     assert not any('graph' in text for text in warnings)
     run_two_at_once(engine, onnx)
+    run_numbers(engine, onnx, 3, 2)
+
+
+def test_contexts_without_a_shared_profile_have_one_each(tmp_path, monkeypatch):
+    """As before TensorRT 8.6."""
+    monkeypatch.setattr(builder, '_share_profile', lambda trt, config: 0)
+    engine, onnx, _ = build(tmp_path, batch=3, dynamic=True)
+    run_numbers(engine, onnx, 3, 2)
 
 
 def test_a_foreign_engine_with_one_profile_runs_two_at_once_or_is_refused(device, tmp_path):
@@ -106,7 +148,7 @@ def test_a_foreign_engine_with_one_profile_runs_two_at_once_or_is_refused(device
         engine = tmp_path / 'foreign.engine'
         engine.write_bytes(bytes(builder.build_serialized_network(network, config)))
         del network, config, profile, builder
-    TensorRTBackend(engine).close()
+    run_numbers(engine, onnx, 2, 1)
     if int(trt.__version__.split('.')[0]) >= 10:
         run_two_at_once(engine, onnx)
     else:

@@ -38,8 +38,11 @@ def test_every_step_runs_and_is_judged(host, tmp_path):
     for part in ('vs twin, kept set', 'fp32: verified', 'int8-calibrated: verified',
                  'whole pipeline / floor', 'depth 2 / engine only', 'GPU memory growth',
                  'mAP50-95 lost by fp16', 'out of memory', 'masks at image size / engine',
-                 'masks vs twin'):
+                 'masks vs twin', 'runs of 4 images / of one', 'batch 4 / 1'):
         assert any(part in name for name in names), part
+    changed = next(figure for figure in findings.figures
+                   if 'change with the other images' in figure.name)
+    assert changed.passed and changed.value == '0.00 %'
     assert findings.details['environment']['GPU'] == 'Host GPU'
     gpu_check.save(findings, str(tmp_path / 'f.json'))
     assert 'figures' in (tmp_path / 'f.json').read_text()

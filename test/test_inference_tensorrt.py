@@ -1,5 +1,6 @@
 """The TensorRT backend around its network: slots, recordings, batches and failures."""
 
+from pathlib import Path
 import sys
 import types
 
@@ -260,6 +261,32 @@ def test_cameras_in_turns_do_not_record_or_allocate_again(make):
     turn()
     assert (HostGraph.made, len(backend.device.buffers)) == (made, buffers)
     assert made == 1 + 2 * 4
+
+
+def test_each_image_of_a_run_has_its_own_masks(trt, tmp_path, monkeypatch):
+    from yolojet_ros.sim.scene import sample
+    # Hundreds of runs, which here are ONNX Runtime's.
+    monkeypatch.setattr('yolojet_ros.engine.workflow.Session.latency_ms', lambda self: {})
+    segment = Path(__file__).parents[1] / 'engines/demo/yolojet_demo_segment.onnx'
+    backend = TensorRTBackend(build(tmp_path, onnx.load(str(segment)), batch=3))
+    expected = OnnxRuntimeBackend(segment)
+    selection = choose(backend)
+    views = [ImageView.from_bgr(np.ascontiguousarray(sample(seed, *size).image))
+             for seed, size in ((1, (160, 96)), (2, (96, 64)), (3, (120, 90)))]
+    alone = [backend.detect(picture, selection, StageTimes()) for picture in views]
+    assert sum(map(len, alone)) > 3
+    for order in ((0, 1, 2), (2, 0), (1, 2, 1)):
+        found = together(backend, [views[index] for index in order], selection)
+        for index, one in zip(order, found):
+            assert exact(one, alone[index])
+            labels = one.masks.labels()
+            assert labels.shape == (views[index].height, views[index].width)
+            assert np.array_equal(labels, alone[index].masks.labels())
+    for picture, one in zip(views, alone):
+        wanted = expected.detect(picture, selection, StageTimes())
+        assert len(one) == len(wanted) and np.allclose(one.boxes, wanted.boxes, atol=0.1)
+        assert np.mean(one.masks.labels() == wanted.masks.labels()) > 0.99
+    backend.close()
 
 
 def test_a_context_without_a_profile_of_its_own_changes_its_size(make, trt, monkeypatch, tmp_path):

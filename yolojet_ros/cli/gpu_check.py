@@ -23,7 +23,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--model', help='FP32 ONNX file; default: the demo model')
     parser.add_argument('--quantized', metavar='ONNX',
                         help='its Q/DQ form; default: quantized here')
-    parser.add_argument('--large', metavar='ONNX', help='a 640x640 model to measure too')
+    parser.add_argument('--large', metavar='ONNX', help='a 640x640 model to measure too, also for several cameras')
     parser.add_argument('--task', dest='tasks', metavar='ONNX', action='append', default=[],
                         help='a segment, pose or obb model: what its task adds (repeatable)')
     parser.add_argument('--engines', default='engines/gpu-check',

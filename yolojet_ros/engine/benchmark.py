@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 import time
-from typing import Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence
 
 import numpy as np
 
-from yolojet_ros.core.filters import Selection
+from yolojet_ros.core.filters import FilterParams, Selection
 from yolojet_ros.core.decode import detect, of_image
+from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.letterbox import Letterboxer
 from yolojet_ros.core.stage_times import StageTimes
@@ -105,21 +106,79 @@ def pipeline(
 
 def throughput(
     backend: TensorRTBackend, views: Sequence[ImageView], selection: Selection, runs: int,
+    images: int = 1,
 ) -> float:
-    """Return the frames in a second, with as many in flight as the backend takes."""
-    for view in views:
-        backend.detect(view, selection, StageTimes())
+    """
+    Return the images in a second, with as many runs in flight as the backend takes.
+
+    :param images: of each run
+    """
+    def submit(index: int) -> None:
+        chosen = [views[(index * images + place) % len(views)] for place in range(images)]
+        backend.submit(chosen, [selection] * images, [StageTimes() for _ in chosen])
+
+    for index in range(max(len(views), 2 * backend.depth)):
+        submit(index)
+        backend.collect()
     waiting: deque = deque()
     start = time.perf_counter()
     for index in range(runs):
         if len(waiting) == backend.depth:
             waiting.popleft()
             backend.collect()
-        backend.submit([views[index % len(views)]], [selection], [StageTimes()])
+        submit(index)
         waiting.append(index)
     for _ in waiting:
         backend.collect()
-    return runs / (time.perf_counter() - start)
+    return runs * images / (time.perf_counter() - start)
+
+
+def numbers_of_images(
+    backend: TensorRTBackend, views: Sequence[ImageView], runs: int,
+) -> Dict[str, Any]:
+    """Return images in a second by the number of images in a run, and what that changes."""
+    selection = FilterParams().resolve(backend.card.names)
+    rates = {number: throughput(backend, views, selection, runs, number)
+             for number in range(1, backend.max_batch + 1)}
+    return {'rates': rates, 'changes': changes_with_company(backend, views, selection, runs)}
+
+
+def changes_with_company(
+    backend: TensorRTBackend, views: Sequence[ImageView], selection: Selection, rounds: int,
+) -> Dict[str, float]:
+    """
+    Tell whether an image gives the same whatever else is in its run, in any order of runs.
+
+    :returns: 'neighbours', the share of images whose result changes with the others in a run of
+        as many; 'number', with the number of images in a run; 'pixels', the largest change of a
+        box that stays.
+    """
+    def run(chosen: Sequence[int]) -> List[Detections]:
+        backend.submit([views[index] for index in chosen], [selection] * len(chosen),
+                       [StageTimes() for _ in chosen])
+        return backend.collect()
+
+    rng = np.random.default_rng(4)
+    alone = [run([index])[0] for index in range(len(views))]
+    # Each image in a run of each size with nothing but itself.
+    among = {number: [run([index] * number)[0] for index in range(len(views))]
+             for number in range(1, backend.max_batch + 1)}
+    seen = neighbours = number = 0
+    pixels = 0.0
+    for _ in range(rounds):
+        chosen = rng.integers(len(views), size=rng.integers(1, backend.max_batch + 1))
+        for index, found in zip(chosen, run(chosen)):
+            seen += 1
+            neighbours += not _same(found, among[len(chosen)][index])
+            number += not _same(found, alone[index])
+            if len(found) == len(alone[index]) > 0:
+                pixels = max(pixels, float(np.abs(found.boxes - alone[index].boxes).max()))
+    return {'neighbours': neighbours / seen, 'number': number / seen, 'pixels': pixels}
+
+
+def _same(found: Detections, other: Detections) -> bool:
+    return all(np.array_equal(getattr(found, name), getattr(other, name))
+               for name in ('boxes', 'scores', 'classes'))
 
 
 def stages(backend: TensorRTBackend, view: ImageView, selection: Selection, runs: int) \

@@ -27,6 +27,8 @@ from yolojet_ros.inference.tensorrt_session import Session
 
 Say = Callable[[str], None]
 SOURCE_SIZE = (1280, 720)
+# Cameras that share a model.
+CAMERAS = 4
 # Rows that reach the threshold, and objects that are left of them, where a task is measured.
 _CANDIDATES = 200
 _OBJECTS = 20
@@ -132,6 +134,10 @@ class GpuCheck:
                 self._options.large, 'fp16', 'fp16', False, False))
             if path is not None:
                 self._step('speed of the large model', lambda: self._speed(path, 1.25))
+                several = self._step(f'engine for {CAMERAS} cameras', lambda: self._engine(
+                    self._options.large, f'fp16-b{CAMERAS}', 'fp16', False, False, CAMERAS))
+                if several is not None:
+                    self._step('several cameras', lambda: self._cameras(path, several))
         for model in self._options.tasks:
             path = self._step(f'engine of {Path(model).name}', lambda: self._engine(
                 model, 'fp16', 'fp16', False, False))
@@ -203,8 +209,10 @@ class GpuCheck:
         self.findings.add('masks vs twin, equal pixels', 100 * min(
             value.mask for value in heads.values()), 99.9, ' %', least=True)
 
-    def _engine(self, onnx: str, tag: str, precision: str, quantized: bool, calibrated: bool) \
-            -> Path:
+    def _engine(
+        self, onnx: str, tag: str, precision: str, quantized: bool, calibrated: bool,
+        batch: Optional[int] = None,
+    ) -> Path:
         """Build an engine, or take the one that is there; verified when it was built."""
         options = self._options
         if quantized:
@@ -213,7 +221,7 @@ class GpuCheck:
         card = EngineCard.load(out) if out.is_file() else None
         if card is None or card.onnx_sha256 != sha256(onnx):
             card = workflow.build_engine(resolve(Options(
-                onnx, options.profile, str(out), precision,
+                onnx, options.profile, str(out), precision, batch=batch,
                 calibration=self._calibration_folder() if calibrated else None,
                 num_calib=options.calibration_images,
                 optimization_level=options.optimization_level,
@@ -323,6 +331,42 @@ class GpuCheck:
             found['twins']['median'] / median, 4, 'x', least=True, digits=2)
         if not self.findings.passed:
             self._explain(engine)
+
+    def _cameras(self, single: Path, several: Path) -> None:
+        """Compare runs of several images with as many runs of one."""
+        found: Dict[str, Any] = {}
+        views, runs = self._frames(), max(self._options.frames // CAMERAS, 20)
+        for depth in (1, 2):
+            for name, engine in (('single', single), ('several', several)):
+                backend = TensorRTBackend(engine, self._options.device, depth)
+                try:
+                    found[f'{name}, depth {depth}'] = dict(
+                        benchmark.numbers_of_images(backend, views, runs),
+                        size=backend.card.input_size, memory=self._memory(backend)[0])
+                finally:
+                    backend.close()
+        self.findings.details[f'cameras {several.stem}'] = found
+        add = self.findings.add
+        one, four = (found[f'{name}, depth 1'] for name in ('single', 'several'))
+        deep = [found[f'{name}, depth 2'] for name in ('single', 'several')]
+        name = '{}x{}'.format(*one['size'])
+        rates = one['rates'][1], four['rates'][CAMERAS]
+        add(f'{name} runs of one image, batch 1', rates[0], unit=' images/s', digits=0)
+        add(f'{name} runs of one image, batch 1 to {CAMERAS}', four['rates'][1],
+            unit=' images/s', digits=0)
+        add(f'{name} runs of {CAMERAS} images', rates[1], unit=' images/s', digits=0)
+        add(f'{name} runs of {CAMERAS} images / of one', rates[1] / rates[0], 1.8, 'x',
+            least=True, digits=2)
+        add(f'{name} runs of {CAMERAS} images / of one, depth 2',
+            deep[1]['rates'][CAMERAS] / deep[0]['rates'][1], unit='x', digits=2)
+        add(f'{name} GPU memory in use, batch 1', one['memory'] / 2**20, unit=' MiB', digits=0)
+        add(f'{name} GPU memory in use, batch {CAMERAS} / 1', four['memory'] / one['memory'],
+            1.3, 'x', digits=2)
+        changed = four['changes']
+        add(f'{name} results that change with the other images of a run',
+            100 * changed['neighbours'], 0, ' %', digits=2)
+        add(f'{name} results that change with the number of images in a run',
+            100 * changed['number'], unit=' %', digits=2)
 
     def _task_speed(self, engine: Path) -> None:
         """Measure what a task adds to a frame, for as many objects as _OBJECTS."""

@@ -56,8 +56,17 @@ def open_batch(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
                 graph.initializer.append(numpy_helper.from_array(
                     np.array([first, *shape[1:]], np.int64), name))
                 node.input[1] = name
+    _drop_unread(graph)
     _try(model, opened, source)
     return opened
+
+
+def _drop_unread(graph) -> None:
+    read = {name for node in graph.node for name in onnx_graph.reads(node)}
+    read.update(output.name for output in graph.output)
+    kept = [constant for constant in graph.initializer if constant.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def _takes_zero(node) -> bool:
@@ -79,10 +88,8 @@ def _try(model, opened, source: str) -> None:
     images = (images * 255 if image.dtype == 'uint8' else images).astype(image.dtype)
 
     def run(proto, tensor: np.ndarray) -> List[np.ndarray]:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # constants that nobody reads any more
         session = onnxruntime.InferenceSession(
-            proto.SerializeToString(), options, providers=['CPUExecutionProvider'])
+            proto.SerializeToString(), providers=['CPUExecutionProvider'])
         feeds = {other.name: np.array([(width, height)] * len(tensor), np.int64)
                  for other in others}
         return session.run(None, {image.name: tensor, **feeds})
