@@ -1,17 +1,21 @@
 """Detector and streams: what the tracker is shown, and cameras that share a model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from models import NAMES, raw_output
 from yolojet_ros.core.filters import FilterParams
 from yolojet_ros.core.head import anchor_count, raw_reading
-from yolojet_ros.core.image_formats import ImageError, ImageView
+from yolojet_ros.core.image_formats import FORMATS, ImageError, ImageView
 from yolojet_ros.core.model_card import ModelCard
 from yolojet_ros.inference.backend import BackendError, HostBackend
 from yolojet_ros.pipeline.detector import Detector
 from yolojet_ros.pipeline.stream import Stream
+from yolojet_ros.sim.scene import Scene
 from yolojet_ros.tracking import Tracker, TrackerParams
+from yolojet_ros.tracking.camera_motion import CameraMotion
 
 _SIZE = (320, 192)
 _VIEW = ImageView.from_bgr(np.zeros((192, 320, 3), np.uint8))
@@ -96,3 +100,81 @@ def test_a_bad_image_is_refused_before_it_can_spoil_a_run():
     stream = Stream(_Network().card)
     with pytest.raises(ImageError, match='data has 9 bytes'):
         stream.shot(ImageView(np.zeros(9, np.uint8), 320, 192, 960, 'bgr8'), 1.0)
+
+
+def _film(count):
+    scene = Scene(640, 384, seed=2, rate=10)
+    return [scene.read() for _ in range(count)]
+
+
+class _TruthNetwork(_Network):
+    """A network that sees the objects of a film, and leaves the CPU free or not."""
+
+    def __init__(self, film, overlaps, depth=1):
+        super().__init__()
+        self.overlaps, self.depth = overlaps, depth
+        self._boxes = iter(frame.boxes / 2 for frame in film)
+
+    def run(self, tensor):
+        boxes = next(self._boxes)
+        centres = np.hstack(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]))
+        return [raw_output(centres.tolist(), [[0.9, 0, 0]] * len(boxes), _SIZE)[0]]
+
+
+def _tracked(film, overlaps, depth=1):
+    """Return (ids, what the tracker holds) after each frame of a film."""
+    tracker, found = Tracker(TrackerParams()), []
+    detector = Detector(_TruthNetwork(film, overlaps, depth))
+    stream = Stream(detector.backend.card, FilterParams(), tracker, CameraMotion('flow'))
+    for index, frame in enumerate(film):
+        view = ImageView.from_bgr(frame.image.copy())
+        detector.submit([stream.shot(view, frame.stamp, index)])
+        if detector.in_flight == depth:
+            found += detector.collect()
+        if index == len(film) // 2:
+            while detector.in_flight:
+                found += detector.collect()
+            stream.reset()
+    while detector.in_flight:
+        found += detector.collect()
+    assert [frame.context for frame in found] == list(range(len(film)))
+    return [frame.detections.ids.tolist() for frame in found], tracker.tracks
+
+
+def test_motion_that_another_thread_finds_is_the_same():
+    film = _film(30)
+    ids, tracks = _tracked(film, False)
+    assert max(max(found, default=0) for found in ids) >= 6
+    assert _tracked(film, True) == (ids, tracks)
+
+
+@pytest.mark.parametrize('overlaps', [False, True])
+def test_frames_in_flight_are_tracked_in_their_order(overlaps):
+    film = _film(30)
+    (ids, tracks), (again, held) = _tracked(film, False), _tracked(film, overlaps, depth=2)
+    # Objects are masked a frame later then, so the motion may differ by a little.
+    assert again == ids
+    for track, other in zip(tracks, held):
+        assert other.box == pytest.approx(track.box, abs=2)
+
+
+@pytest.mark.parametrize('encoding', ['rgb8', 'nv12', 'bayer_rggb8'])
+def test_no_image_is_converted_twice(encoding, monkeypatch):
+    conversions, kind = [], FORMATS[encoding]
+
+    def counted(samples):
+        conversions.append(1)
+        return kind.to_bgr(samples)
+
+    monkeypatch.setitem(FORMATS, encoding, replace(kind, to_bgr=counted))
+    rows = _SIZE[1] * kind.rows[0] // kind.rows[1]
+    data = np.random.default_rng(0).integers(
+        0, 256, rows * _SIZE[0] * kind.channels).astype(np.uint8)
+    detector = Detector(_Network())
+    stream = Stream(detector.backend.card, FilterParams(), Tracker(TrackerParams()),
+                    CameraMotion('flow'), appearance=True)
+    for index in range(4):
+        view = ImageView(data, *_SIZE, _SIZE[0] * kind.channels, encoding)
+        frame = detector.process(stream, view, index / 30)
+        view.bgr()  # an output draws on a copy of it
+        assert len(frame.detections) == 1 and len(conversions) == index + 1

@@ -300,3 +300,56 @@ def test_memory_does_not_grow():
     tracemalloc.stop()
     assert after - before < 20_000
     assert len(pickle.dumps(tracker)) - state < 20_000
+
+
+@st.composite
+def _films(draw):
+    """Return frames (boxes, scores, classes, stamp, warp) of a few objects that come and go."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    count, frames, stamp = draw(st.integers(1, 8)), [], 0.0
+    places, speeds = rng.uniform(0, 300, (count, 2)), rng.normal(0, 6, (count, 2))
+    for _ in range(draw(st.integers(2, 40))):
+        places = places + speeds
+        seen = rng.random(count) > draw(st.sampled_from([0.0, 0.3]))
+        centres = places[seen] + rng.normal(0, 1, (np.count_nonzero(seen), 2))
+        stamp += draw(st.sampled_from([1 / 30, 1 / 30, 0.2, 0.0, 5.0, -1.0, math.nan]))
+        warp = draw(st.sampled_from([None, np.array([[1, 0.01, 3], [-0.01, 1, -2]])]))
+        frames.append((
+            np.hstack((centres - 25, centres + 25)), rng.uniform(0.05, 1, len(centres)),
+            rng.integers(0, 2, len(centres)), stamp, warp))
+        stamp = 0.0 if math.isnan(stamp) else stamp
+    return frames
+
+
+@settings(max_examples=60, deadline=None)
+@given(_films(), st.randoms(use_true_random=False))
+def test_work_done_beforehand_or_later_changes_nothing(film, random):
+    plain, early = (create_tracker(class_vote=True, confirm_hits=2) for _ in range(2))
+    for boxes, scores, classes, stamp, warp in film:
+        found = plain.update(boxes, scores, classes, stamp, warp)
+        voted = plain.published_classes(found, classes)
+        tracks = plain.tracks
+        if random.random() < 0.5:
+            early.expect(stamp, warp)
+        given_ = boxes.copy(), scores.copy(), classes.copy()
+        again = early.update(*given_, stamp, warp)
+        for array in given_:  # the caller may use its arrays for the next frame
+            array[:] = 1
+        np.testing.assert_array_equal(again, found)
+        if random.random() < 0.5:
+            np.testing.assert_array_equal(early.published_classes(again, classes), voted)
+        if random.random() < 0.3:
+            assert early.tracks == tracks
+    assert early.tracks == plain.tracks
+
+
+def test_a_frame_that_was_expected_and_lost_is_passed_over():
+    plain, early = create_tracker(), create_tracker()
+    for frame in range(30):
+        if frame == 20:
+            early.expect(frame / RATE)  # and the network fails
+            continue
+        for tracker in (plain, early):
+            ids = feed(tracker, frame, box(100 + 4 * frame))
+    assert ids == [1]
+    assert early.tracks[0].box == pytest.approx(plain.tracks[0].box, abs=0.5)

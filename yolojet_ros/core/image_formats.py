@@ -223,9 +223,27 @@ class ImageView:
         else:
             rows = samples[half // 2::half][:2 * height]
         rows = rows[:, :width * reduction]
+        if kind.channels == 3 and half > 1:
+            return _mixed(rows.reshape(2 * height, -1), width)
         if kind.to_gray is not None:
             rows = kind.to_gray(rows)
         # The means of 2x2 are quick; of these the middle one or two count.
         means = cv2.resize(rows, (width * half, height), interpolation=cv2.INTER_AREA)
         return means if half == 1 else cv2.resize(
             means, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _mixed(rows: np.ndarray, width: int) -> np.ndarray:
+    """
+    Return means of colours, uint8 [rows / 2, width], without a conversion.
+
+    Neighbouring bytes are neighbouring colours: means over a few of them are as good a
+    brightness as any, and many times quicker than weights.
+
+    :param rows: uint8 [2 * height, bytes], of at least 12 bytes for each pixel of the result
+    """
+    height, size = len(rows) // 2, rows.shape[1] // 2
+    means = cv2.resize(rows, (size, height), interpolation=cv2.INTER_AREA)
+    if size // width != 6:  # else the two in the middle are green, red, blue and green
+        means = cv2.resize(means, (2 * width, height), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(means, (width, height), interpolation=cv2.INTER_LINEAR)

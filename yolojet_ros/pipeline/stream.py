@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+import os
 from typing import Any, Optional
 
 import numpy as np
@@ -18,6 +20,7 @@ from yolojet_ros.tracking.camera_motion import CameraMotion
 
 # Boxes that surely hold an object: the background's motion is not looked for in there.
 _SURE_SCORE = 0.3
+_CORES = os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Shot:
 
     used: what the network's detections must reach; published: what those that are seen must
     times: start when the image is submitted
+    looking: becomes `warp`, where another thread looks for the motion
     """
 
     stream: Stream
@@ -52,6 +56,7 @@ class Shot:
     used: Selection
     published: Selection
     times: StageTimes = field(default_factory=StageTimes)
+    looking: Optional[Future] = None
 
 
 class Stream:
@@ -78,6 +83,8 @@ class Stream:
         self.camera_motion = camera_motion
         self.appearance = appearance
         self.filters = filters
+        self._watched: Optional[Shot] = None  # the last one, until it is finished
+        self._helper: Optional[ThreadPoolExecutor] = None
 
     @property
     def filters(self) -> FilterParams:
@@ -101,7 +108,7 @@ class Stream:
         """
         Return an image ready to be submitted; a stream's go in the order of time.
 
-        :param view: its bytes are read again by `watch` and `finish`, for camera motion and appearance
+        :param view: its bytes are read again by `finish`, for the appearance
         :param stamp: seconds, when the image was taken; the tracker's clock
         :param context: comes back with the result
         :param warp: float64[2, 3], affine from the previous image to this one
@@ -111,15 +118,36 @@ class Stream:
         used = self._for_tracker(self.tracker) if self._tracks else self._selection
         return Shot(self, view, stamp, context, warp, used, self._selection)
 
+    def start(self, shot: Shot) -> None:
+        """
+        Begin to look for the camera's motion, in a thread of its own.
+
+        Called before the image goes to a network that leaves the CPU free; `watch` waits for it.
+        """
+        if self._wants_motion(shot) and not self.camera_motion.resting and _CORES > 1:
+            if self._helper is None:
+                self._helper = ThreadPoolExecutor(1, 'camera_motion')
+            shot.looking = self._helper.submit(self.camera_motion.look, shot.view)
+
     def watch(self, shot: Shot) -> None:
         """Do what needs no boxes; called once for each shot, while the network runs."""
-        if self._tracks and self.camera_motion and shot.warp is None:
+        if not self._tracks:
+            return
+        if shot.looking is not None:
+            shot.warp = shot.looking.result()
+        elif self._wants_motion(shot):
             shot.warp = self.camera_motion.look(shot.view)
-            shot.times.lap('motion')
+        shot.times.lap('motion')
+        if self._watched is None:  # the tracker knows all images before this one
+            self.tracker.expect(shot.stamp, shot.warp)
+            shot.times.lap('track')
+        self._watched = shot
 
     def finish(self, shot: Shot, detections: Detections) -> Frame:
         """Return the result of an image, in the order of the shots."""
         times = shot.times
+        if shot is self._watched:
+            self._watched = None
         if self._tracks:
             times.lap('wait')
             looks = None
@@ -140,8 +168,13 @@ class Stream:
         """Forget the tracks and the camera's last image; ids go on counting."""
         if self.tracker:
             self.tracker.reset()
-        if self.camera_motion:
+        if self.camera_motion and self._helper:  # it may be looking yet
+            self._helper.submit(self.camera_motion.reset).result()
+        elif self.camera_motion:
             self.camera_motion.reset()
+
+    def _wants_motion(self, shot: Shot) -> bool:
+        return self._tracks and self.camera_motion is not None and shot.warp is None
 
     @property
     def _tracks(self) -> bool:

@@ -62,6 +62,12 @@ class CameraMotion:
         """Return whether the camera has stood still for a while."""
         return self._still_count >= _STILL_FRAMES
 
+    @property
+    def resting(self) -> bool:
+        """Return whether the next `look` returns at once."""
+        return self._mode == 'off' or (
+            self._mode == 'auto' and self.static and self._rested + 1 < _GLANCE_EVERY)
+
     def reset(self) -> None:
         """Forget the previous image."""
         self._size: Tuple[int, int] = (0, 0)
@@ -82,16 +88,13 @@ class CameraMotion:
         :return: float64[2, 3], affine in px of the image, or None.
         :raises ImageError: if the image cannot be used.
         """
-        if self._mode == 'off':
-            return None
         if (view.width, view.height) != self._size:
             self.reset()
             self._size = (view.width, view.height)
-        if self._mode == 'auto' and self.static:
+        if self.resting:
             self._rested += 1
-            if self._rested < _GLANCE_EVERY:
-                return None
-            self._rested = 0
+            return None
+        self._rested = 0
         reduction = _reduction(*self._size)
         if min(self._size) < reduction:
             return None
@@ -136,7 +139,7 @@ class CameraMotion:
             return None, None
         agree = inliers[:, 0] == 1
         before, after = before[agree], after[agree]
-        return _similarity(before.astype(np.float64), after.astype(np.float64)), after
+        return _similarity(before, after), after
 
     def _renewed(self, gray: np.ndarray, followed: Optional[np.ndarray]) -> np.ndarray:
         """Return the corners to follow from `gray` on: new ones in some rows of cells."""
@@ -178,11 +181,13 @@ def _spread_corners(gray: np.ndarray, first: int, last: int) -> np.ndarray:
 
 def _similarity(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Return the rotation, scale and shift with the least squares, float64[2, 3]."""
-    centre, target = before.mean(0), after.mean(0)
-    x, y = (before - centre) @ (1, 1j), (after - target) @ (1, 1j)
+    x, y = (points.astype(np.float64).view(np.complex128)[:, 0] for points in (before, after))
+    centre, target = x.mean(), y.mean()
+    x -= centre
+    y -= target
     turn = np.vdot(x, y) / max(np.vdot(x, x).real, 1e-9)
-    linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
-    return np.column_stack((linear, target - linear @ centre))
+    shift = target - turn * centre
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
 
 
 def _inside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -90,6 +90,8 @@ class Tracker:
         self._next_id: int = 1
         self._stamp: Optional[float] = None
         self._interval: float = _USUAL_INTERVAL
+        self._ahead: Optional[float] = None  # stamp that the tracks were brought to beforehand
+        self._owed: Optional[Tuple[np.ndarray, _Detections]] = None  # matches to correct by
 
     @property
     def params(self) -> TrackerParams:
@@ -98,6 +100,7 @@ class Tracker:
 
     def set_params(self, params: TrackerParams) -> None:
         """Use `params` from the next update on; tracks and ids stay."""
+        self._settle()
         if params.max_tracks != self._params.max_tracks:
             self._table = self._table[:, :params.max_tracks].copy()
             self._looks = self._looks and self._looks.resized(params.max_tracks)
@@ -106,18 +109,28 @@ class Tracker:
     def reset(self) -> None:
         """Forget all tracks; ids go on counting."""
         self._table = np.empty((_ROWS, 0))
-        self._stamp = None
+        self._stamp = self._ahead = self._owed = None
         self._interval = _USUAL_INTERVAL
 
     @property
     def tracks(self) -> List[Track]:
         """Return a copy of all tracks held, coasting and tentative ones included."""
+        self._settle()
         boxes = to_corners(self._table[kalman.MEAN])
         return [Track(
             id=int(t[_ID]), state=TrackState(int(t[_STATE])), box=tuple(box.tolist()),
             velocity=(float(t[4]), float(t[5])), class_id=int(t[_CLASS]),
             score=float(t[_SCORE]), age=float(t[_AGE]), unseen=float(t[_UNSEEN]),
         ) for t, box in zip(self._table.T, boxes.T)]
+
+    def expect(self, stamp: float, warp: Optional[np.ndarray] = None) -> None:
+        """
+        Do what the next `update` need not do then: all that waits for no detections.
+
+        :param stamp, warp: those of the next `update`; it looks at another stamp anew.
+        """
+        self._advance(stamp, _usable_warp(warp))
+        self._ahead = stamp
 
     def update(
         self,
@@ -149,7 +162,9 @@ class Tracker:
         :raises ValueError: if the arrays do not have the shapes above.
         """
         boxes, scores, classes, embeddings = _checked(boxes, scores, classes, embeddings)
-        self._advance(stamp, _usable_warp(warp))
+        if self._ahead is None or (self._ahead is not stamp and self._ahead != stamp):
+            self._advance(stamp, _usable_warp(warp))
+        self._ahead = None
         kept = self._usable(boxes, scores)
         looks = None if embeddings is None else self._usable_looks(embeddings)
         dets = _Detections(boxes, np.minimum(scores, 1.0), classes, looks)
@@ -168,8 +183,11 @@ class Tracker:
         :return: `classes`, or with `TrackerParams.class_vote` a copy in which each detection
             with an id has the class that its track's detections voted for.
         """
+        if not self._params.class_vote:
+            return classes
+        self._settle()
         table = self._table
-        if not self._params.class_vote or table.size == 0:
+        if table.size == 0:
             return classes
         order = np.argsort(table[_ID])
         place = np.searchsorted(table[_ID, order], ids)
@@ -179,6 +197,7 @@ class Tracker:
 
     def _advance(self, stamp: float, warp: Optional[np.ndarray]) -> None:
         """Bring all tracks to the time and the camera position of the new frame."""
+        self._settle()
         p, dt = self._params, self._elapsed(float(stamp))
         if abs(dt) > p.lost_seconds:
             self._table = np.empty((_ROWS, 0))
@@ -335,26 +354,44 @@ class Tracker:
         _take(match, used, pairs, alike > p.appearance_gate, alike)
 
     def _finish(self, match: np.ndarray, dets: _Detections) -> np.ndarray:
-        """Correct, retire and start tracks; return the id of each detection."""
+        """
+        Return the id of each detection; start tracks.
+
+        Where ids do not depend on it, tracks are corrected and retired after the result is out.
+        """
         ids = np.full(len(dets.scores), -1)
         tracks = (match >= 0).nonzero()[0]
         matched = match[tracks]
-        if len(tracks):
-            ids[matched] = self._correct(tracks, matched, dets)
-        if len(tracks) < len(match):
-            self._retire(match < 0)
         unused = dets.scores >= self._params.birth_score
         unused[matched] = False
         born = unused.nonzero()[0]
+        known = self._table[_ID].take(tracks)
+        self._owed = match, dets
+        if len(born) or np.count_nonzero(known < 0):
+            known = self._settle()
+        ids[matched] = known
         if len(born):
             born = self._distinct(born, matched, dets)
             self._start(born[:self._params.max_tracks - self._table.shape[1]], dets, ids)
+        return ids
+
+    def _settle(self) -> Optional[np.ndarray]:
+        """Correct and retire tracks by the last matches, if that is owed; return their ids."""
+        if self._owed is None:
+            return None
+        (match, dets), self._owed = self._owed, None
+        tracks = (match >= 0).nonzero()[0]
+        ids = self._correct(tracks, match[tracks], dets)
+        if len(tracks) < len(match):
+            self._retire(match < 0)
         return ids
 
     def _correct(
             self, tracks: np.ndarray, matched: np.ndarray, dets: _Detections) -> np.ndarray:
         """Correct the tracks by their detections; return their ids."""
         p, found = self._params, self._table.take(tracks, axis=1)
+        if len(tracks) == 0:
+            return found[_ID]
         boxes, scores = dets.boxes.take(matched, axis=1), dets.scores[matched]
         classes = dets.classes[matched]
         # A detection is the less precise the lower its score (Du et al., GIAOTracker, 2021).
@@ -484,8 +521,9 @@ def _checked(
         embeddings = np.asarray(embeddings)
         if embeddings.ndim != 2 or len(embeddings) != n:
             raise ValueError(f'embeddings {embeddings.shape} do not fit {n} boxes; give [n, d]')
-    boxes = np.ascontiguousarray(boxes.reshape(n, 4).T, np.float64)
-    return boxes, scores.astype(np.float64, copy=False), classes, embeddings
+    # Copies, because the tracks are corrected by them after the caller has them back.
+    boxes = np.array(boxes.reshape(n, 4).T, np.float64, order='C')
+    return boxes, scores.astype(np.float64, copy=False), classes.copy(), embeddings
 
 
 def _usable_warp(warp: Optional[np.ndarray]) -> Optional[np.ndarray]:
