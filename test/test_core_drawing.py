@@ -37,6 +37,24 @@ def test_a_box_and_nothing_inside_it():
     assert (image[103:178, 103:198] == _GRAY).all() and (image[185:] == _GRAY).all()
 
 
+def test_no_label_covers_another_one():
+    boxes = [[300 + 9 * index, 150 + 7 * index, 420 + 9 * index, 260 + 7 * index]
+             for index in range(4)]
+    classes = [0, 3, 4, 5]
+    together = draw_detections(_image(), _detections(boxes, classes), _NAMES)
+    for box, index in zip(boxes, classes):
+        alone = draw_detections(_image(), _detections([box], [index]), _NAMES)
+        counts = [np.count_nonzero((image == color_of(index)).all(axis=2))
+                  for image in (alone, together)]
+        assert counts[1] > 0.85 * counts[0], index
+
+
+def test_labels_without_room_stay_in_the_image():
+    boxes = [[0, 0, 60, 20]] * 40
+    image = draw_detections(_image(64, 24), _detections(boxes), _NAMES)
+    assert image.shape == (24, 64, 3) and (image == color_of(0)).all(axis=2).any()
+
+
 def test_a_mask_lets_half_of_the_image_through():
     labels = np.zeros((360, 640), np.uint16)
     labels[120:160, 120:180] = 1

@@ -16,7 +16,6 @@ from yolojet_ros.core.detections import best_classes, Detections
 from yolojet_ros.core.text import one_line
 
 _LONGEST = 10_000  # characters of a line
-_TOP = 5
 _Self = TypeVar('_Self', bound='Output')
 
 
@@ -99,7 +98,7 @@ class TextOutput(Output):
         if detections.probabilities is None:
             self._counts.update(detections.classes.tolist())
             return
-        best = best_classes(detections.probabilities, _TOP)
+        best = best_classes(detections.probabilities)
         self._counts.update(best[:1].tolist())
         self._best = ', '.join(
             f'{self._name(index)} {detections.probabilities[index]:.2f}' for index in best)

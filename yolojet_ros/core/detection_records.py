@@ -11,7 +11,6 @@ from yolojet_ros.core.detections import best_classes, Detections
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.installing import install_command
 
-_TOP = 5  # classes that are told of a classifier
 _PIXEL_DIGITS, _SCORE_DIGITS = 3, 6
 
 
@@ -48,7 +47,7 @@ def records(detections: Detections, names: Sequence[str]) -> Dict[str, List[Dict
     if detections.probabilities is not None:
         result['classification'] = [
             _class(index, detections.probabilities[index], names)
-            for index in best_classes(detections.probabilities, _TOP)]
+            for index in best_classes(detections.probabilities)]
     return result
 
 

@@ -9,6 +9,9 @@ import numpy as np
 
 from yolojet_ros.core.masks import Masks
 
+# Classes that are told of a classifier where nobody says how many.
+BEST_CLASSES = 5
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -57,7 +60,7 @@ class Detections:
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
 
 
-def best_classes(probabilities: np.ndarray, count: int) -> np.ndarray:
+def best_classes(probabilities: np.ndarray, count: int = BEST_CLASSES) -> np.ndarray:
     """Return int64[k], at most `count` classes of a classifier above 0, the best first."""
     best = np.argsort(-probabilities, kind='stable')[:count]
     return best[probabilities[best] > 0]

@@ -15,7 +15,6 @@ from yolojet_ros.core.text import one_line
 _GOLDEN_RATIO = 0.618033988749895
 NO_TRACK = (160, 160, 160)  # the colour of what no track follows
 _SURE_POINT = 0.5  # confidence from which on a keypoint is drawn
-_BEST_CLASSES = 5  # of a classifier that are written
 _LONGEST_NAME = 40  # characters
 # The limbs of a person, between the 17 keypoints of COCO.
 _PERSON = (
@@ -51,11 +50,14 @@ def draw_detections(
         draw_masks(image, detections.masks.labels() if labels is None else labels, colors)
     outlines = _upright_corners(detections.boxes) if detections.rotated is None else corners(
         detections.rotated)
+    for outline, color in zip(outlines, colors):
+        draw_outline(image, outline, color, thickness)
+    labels_ = Labels(image, thickness)
     for index, (outline, score, class_id, color) in enumerate(zip(
             outlines, detections.scores, detections.classes, colors)):
         tracked = detections.ids is not None and detections.ids[index] >= 0
         label = _short(names[class_id]) + (f' #{tracks[index]}' if tracked else '') + f' {score:.2f}'
-        draw_outline(image, outline, label, color, thickness)
+        labels_.write(label, outline, color)
     if detections.keypoints is not None:
         for points, color in zip(detections.keypoints, colors):
             draw_keypoints(image, points, color, thickness)
@@ -80,15 +82,37 @@ def draw_masks(image: np.ndarray, labels: np.ndarray, colors: Sequence[Color]) -
     cv2.copyTo(cv2.addWeighted(image, 0.5, tints, 0.5, 0), codes, image)
 
 
-def draw_outline(
-    image: np.ndarray, outline: np.ndarray, label: str, color: Color, thickness: int,
-) -> None:
-    """Draw a polygon [k, 2] with its label above its top left, kept within the image."""
-    points = np.rint(outline).astype(np.int32)
-    cv2.polylines(image, [points], True, color, thickness, cv2.LINE_AA)
-    x, y = points.min(axis=0).tolist()
-    height = _line_height(thickness)
-    _write(image, label, x, y - height if y >= height else y, color, thickness)
+def draw_outline(image: np.ndarray, outline: np.ndarray, color: Color, thickness: int) -> None:
+    """Draw a polygon [k, 2]."""
+    cv2.polylines(image, [np.rint(outline).astype(np.int32)], True, color, thickness, cv2.LINE_AA)
+
+
+class Labels:
+    """Writes labels beside outlines, none over another as long as there is room."""
+
+    def __init__(self, image: np.ndarray, thickness: int) -> None:
+        self._image = image
+        self._thickness = thickness
+        self._taken = np.zeros((0, 4), int)  # left, top, right, bottom of the labels written
+
+    def write(self, label: str, outline: np.ndarray, color: Color) -> None:
+        """Write a label above the outline's top left, or where else it covers no other one."""
+        (left, top), (right, bottom) = np.rint(
+            [outline.min(axis=0), outline.max(axis=0)]).astype(int).tolist()
+        width, height = _label_size(label, self._thickness)
+        above = top - height if top >= height else top
+        places = [_within(self._image, place, (width, height)) for place in (
+            (left, above), (left, bottom), (right - width, above), (right - width, bottom),
+            (left, top), (left, bottom - height), (right, top), (left - width, top))]
+        free = [place for place in places if not self._covers(place, (width, height))]
+        place = (free or places)[0]
+        _write(self._image, label, place, color, self._thickness)
+        self._taken = np.concatenate((self._taken, [
+            (*place, place[0] + width, place[1] + height)]))
+
+    def _covers(self, place: Tuple[int, int], size: Tuple[int, int]) -> bool:
+        first, last = self._taken[:, :2], self._taken[:, 2:]
+        return bool(((first < np.add(place, size)) & (last > place)).all(axis=1).any())
 
 
 def draw_keypoints(
@@ -112,23 +136,38 @@ def _upright_corners(boxes: np.ndarray) -> np.ndarray:
 def _draw_classes(
     image: np.ndarray, probabilities: np.ndarray, names: Sequence[str], thickness: int,
 ) -> None:
-    for line, index in enumerate(best_classes(probabilities, _BEST_CLASSES)):
+    for line, index in enumerate(best_classes(probabilities)):
         label = f'{_short(names[index])} {probabilities[index]:.2f}'
-        _write(image, label, 0, line * _line_height(thickness), color_of(int(index)), thickness)
+        place = _within(image, (0, line * _line_height(thickness)), _label_size(label, thickness))
+        _write(image, label, place, color_of(int(index)), thickness)
+
+
+def _within(
+    image: np.ndarray, place: Tuple[int, int], size: Tuple[int, int],
+) -> Tuple[int, int]:
+    """Return (left, top), moved into the image where something of `size` would leave it."""
+    left, top = (max(min(start, limit - side), 0) for start, side, limit in zip(
+        place, size, image.shape[1::-1]))
+    return left, top
 
 
 def _write(
-    image: np.ndarray, label: str, left: int, top: int, color: Color, thickness: int,
+    image: np.ndarray, label: str, place: Tuple[int, int], color: Color, thickness: int,
 ) -> None:
-    """Write a label on its colour, moved into the image where it would leave it."""
+    """Write a label on its colour."""
+    (left, top), (width, height) = place, _label_size(label, thickness)
     scale = _font_scale(thickness)
-    (width, _), below = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    height = _line_height(thickness)
-    left = max(min(left, image.shape[1] - width - 2), 0)
-    top = max(min(top, image.shape[0] - height), 0)
-    cv2.rectangle(image, (left, top), (left + width + 2, top + height), color, cv2.FILLED)
+    _, below = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    cv2.rectangle(image, (left, top), (left + width, top + height), color, cv2.FILLED)
     cv2.putText(image, label, (left + 1, top + height - below), cv2.FONT_HERSHEY_SIMPLEX,
                 scale, (0, 0, 0), 1, cv2.LINE_AA)
+
+
+def _label_size(label: str, thickness: int) -> Tuple[int, int]:
+    """Return (width, height) of a label."""
+    (width, _), _ = cv2.getTextSize(
+        label, cv2.FONT_HERSHEY_SIMPLEX, _font_scale(thickness), 1)
+    return width + 2, _line_height(thickness)
 
 
 def _line_height(thickness: int) -> int:

@@ -8,6 +8,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from yolojet_ros.core.detections import BEST_CLASSES
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.filters import FilterParams
 from yolojet_ros.core.image_formats import MAX_PIXELS
@@ -79,10 +80,13 @@ class DetectorParameters:
 def declare(node: Node) -> None:
     """Declare all parameters, each with description, type and range."""
 
+    command = f'ros2 lifecycle set {node.get_fully_qualified_name()}'
+    remedy = ('Fixed, and told to be read only, while the node is configured: clean up first '
+              f'({command} deactivate if it is active, then {command} cleanup).')
+
     def fixed(name: str, default: Any, description: str, *limits: int) -> None:
-        parameters.declare(
-            node, name, default, f'{description} Fixed while configured: clean up the node first.',
-            *limits, choices=_CHOICES.get(name, ()))
+        parameters.declare(node, name, default, f'{description} {remedy}', *limits,
+                           choices=_CHOICES.get(name, ()))
 
     fixed('model', '', 'Path of an .onnx file or a TensorRT .engine file; empty takes the demo '
           'model.')
@@ -118,7 +122,7 @@ def declare(node: Node) -> None:
     parameters.declare(
         node, 'debug_image', True, 'Draw debug_image while someone subscribes to it.')
     parameters.declare(
-        node, 'top_k', 5, 'Classes in a classification at most, the best by score.', 1, 1000)
+        node, 'top_k', BEST_CLASSES, 'Classes in a classification at most, the best by score.', 1, 1000)
     parameters.declare(
         node, 'max_image_pixels', MAX_PIXELS, 'Width times height of the largest image that is '
         'accepted. Lowering it bounds time and memory that a broken or hostile image can take.',

@@ -22,7 +22,8 @@ from tqdm import tqdm
 from vision_msgs.msg import Detection2D, Detection2DArray
 
 from yolojet_ros.core.compressed_images import write_image
-from yolojet_ros.core.drawing import Color, color_of, draw_masks, draw_outline, NO_TRACK
+from yolojet_ros.core.drawing import (
+    Color, color_of, draw_masks, draw_outline, Labels, NO_TRACK)
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
 from yolojet_ros.core.video import video_file
@@ -278,8 +279,10 @@ class _Artist:
             points = np.array(self._trails[track], np.int32)
             cv2.polylines(picture, [points], False, color_of(int(track)), thickness, cv2.LINE_AA)
         for item in result.detections:
-            draw_outline(
-                picture, corners_of(item.bbox), _label(item), _color(item), thickness)
+            draw_outline(picture, corners_of(item.bbox), _color(item), thickness)
+        labels = Labels(picture, thickness)
+        for item in result.detections:
+            labels.write(_label(item), corners_of(item.bbox), _color(item))
         self._frames += 1
         # Some time into the film, when the trails have grown.
         if self._frames > _TRAIL and len(seen) > self._best[0]:
