@@ -110,12 +110,11 @@ def detect(
     if reading.final:
         order = best_first(found.scores)
         kept = order[wanted[order]][:selection.max_boxes]
-    elif found.rotated is not None:
-        kept = rotated_nms(found.rotated, found.boxes, found.scores, classes,
-                           selection.iou_threshold, selection.max_boxes, wanted)
     else:
-        kept = nms(found.boxes, found.scores, classes, selection.iou_threshold,
-                   selection.max_boxes, wanted)
+        suppress, shapes = (nms, found.boxes) if found.rotated is None else (
+            rotated_nms, found.rotated)
+        kept = suppress(shapes, found.scores, classes, selection.iou_threshold,
+                        selection.max_boxes, wanted)
     rows = found.rows[kept]
     return Detections(
         boxes[kept], found.scores[kept], found.classes[kept], broken=found.broken,

@@ -43,7 +43,6 @@ def nms(
 
 
 def rotated_nms(
-    rotated: np.ndarray,
     boxes: np.ndarray,
     scores: np.ndarray,
     classes: Optional[np.ndarray],
@@ -57,17 +56,18 @@ def rotated_nms(
     Not the Gaussian one (probabilistic IoU) of other implementations, whose value for two
     squares does not change when one of them turns.
 
-    :param rotated: float32[n, 5], cx, cy, w, h, angle
-    :param boxes: float32[n, 4], the upright boxes around; pairs of these that do not meet are
-        not looked at
+    :param boxes: float32[n, 5], cx, cy, w, h, angle
     """
+    upright = rotated_.upright(boxes)
+
     def overlap(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         found = np.zeros((len(rows), len(columns)), np.float32)
-        meet = boxes_.iou(boxes[rows], boxes[columns]) > 0
+        # Boxes whose upright ones do not meet do not either.
+        meet = boxes_.iou(upright[rows], upright[columns]) > 0
         if classes is not None:
             meet &= classes[rows][:, None] == classes[columns][None, :]
         i, j = np.nonzero(meet)
-        found[i, j] = rotated_.pair_iou(rotated[rows[i]], rotated[columns[j]])
+        found[i, j] = rotated_.pair_iou(boxes[rows[i]], boxes[columns[j]])
         return found
 
     return _suppress(overlap, scores, classes, iou_threshold, max_boxes, wanted)
