@@ -320,6 +320,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_printed(tmp_path, mod
             ([image, '--set', 'score_threshold'], 'write NAME=VALUE'),
             ([image, '--set', 'classes=[lion]', '--model', model], 'names "lion"'),
             ([image, '--input-size', '640'], 'such as 640x384'),
+            ([image, '--device', '1', '--model', model], 'device is 1, but'),
             ([image, '--input-size', '640x640', '--model', model], 'of 320x192 only'),
             ([image, '--backend', 'tensorrt', '--model', model], 'TensorRT needs an engine')):
         assert expected in _refused(capfd, *words, '--json'), words

@@ -115,3 +115,13 @@ def test_engines_that_cannot_be_used(engine, capfd):
     assert 'yolojet engine inspect' in _info(capfd, engine, code=2)[1][0]
     engine.unlink()
     assert 'no engine at' in _info(capfd, engine, code=2)[1][0]
+
+
+def test_what_matters_comes_before_the_metadata_which_is_short(tmp_path, capfd):
+    names = {index: f'kind {index}' for index in range(3)}
+    model = write_model(tmp_path / 'm.onnx', raw_output([], [], _SIZE),
+                        metadata={'names': str(names), 'licence': 'do ' * 500})
+    lines, _ = _info(capfd, model)
+    places = [next(index for index, line in enumerate(lines) if text in line)
+              for text in ('read as:', 'checked:', 'licence:')]
+    assert places == sorted(places) and len(lines[places[-1]]) < 150

@@ -173,6 +173,20 @@ def test_classes_are_matched_by_name_not_by_order(tmp_path):
     assert [m.accuracy.map for m in found] == pytest.approx([1, 1, 0], abs=1e-6)
 
 
+def test_images_without_a_label_are_told_instead_of_an_accuracy(tmp_path):
+    model = _two_boxes(tmp_path / 'a.onnx', ('crate', 'cone'), [[.9, 0], [0, .8]])
+    _data(tmp_path)
+    folder = tmp_path / 'data'
+    for place in ('images/val', 'labels/val'):
+        (folder / place).mkdir(parents=True)
+    cv2.imwrite(str(folder / 'images/val/a.png'), np.zeros((64, 96, 3), np.uint8))
+    (folder / 'labels/val/a.txt').write_text('')
+    (folder / 'data.yaml').write_text(
+        'train: images/val\nval: images/val\nnames: [crate, cone]\n')
+    with pytest.raises(UserError, match='1 images, but no object is labelled'):
+        measure_all([model], [str(folder / 'data.yaml')], 0)
+
+
 def test_a_model_that_does_not_know_what_is_labelled_is_refused(tmp_path):
     known = _two_boxes(tmp_path / 'a.onnx', ('crate', 'cone'), [[.9, 0], [0, .8]])
     other = _two_boxes(tmp_path / 'b.onnx', ('crate', 'kone'), [[.9, 0], [0, .8]])

@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from yolojet_ros.cli.numbers import whole
 from yolojet_ros.core.text import listed
 
 DESCRIPTION = """\
@@ -44,6 +45,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='write annotated copies of images, and of videos as .mp4, to DIR')
     parser.add_argument('--backend', choices=('auto', 'tensorrt', 'onnxruntime'), default='auto',
                         help='what runs the network (default: auto)')
+    parser.add_argument('--device', type=whole(0, 63), default=0, metavar='N',
+                        help='index of the GPU, for TensorRT (default: 0)')
     parser.add_argument('--input-size', metavar='WxH', default='',
                         help="the network's input, for a model that leaves it open")
     parser.add_argument(
@@ -74,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     targets = output_files(inputs, arguments.save)
     backend = load_backend(
         demo_model() if arguments.model is None else arguments.model, arguments.backend,
-        input_size=size)
+        arguments.device, input_size=size)
     try:
         # Masks and keypoints are computed where they are told or drawn.
         backend.extras = arguments.json or arguments.save is not None

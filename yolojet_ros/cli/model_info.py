@@ -16,6 +16,7 @@ from yolojet_ros.core.tensors import TensorSpec
 from yolojet_ros.core.text import listed, one_line
 
 _LONGEST = 2000  # characters of a line
+_SHORT = 120  # of a metadata value, after what matters
 _OWN_DOMAINS = ('', 'ai.onnx', 'ai.onnx.ml')  # of operators that every runtime has
 _FITS = {
     Fit.LETTERBOX: 'letterbox, centred', Fit.TOP_LEFT: 'letterbox in the top left corner',
@@ -35,7 +36,19 @@ def print_onnx(path: Path, size: Optional[Tuple[int, int]]) -> None:
     _line(f'{path.name}: {onnx_file.weight_count(model):,} weights, '
           f'{path.stat().st_size / 1e6:.1f} MB, opset {onnx_file.opset(model)}')
     metadata = onnx_file.metadata(model)
-    _print_facts(inputs, outputs, metadata)
+    _print_tensors(inputs, outputs)
+    try:
+        _print_reading(path, model, size)
+    finally:
+        _print_metadata(metadata)
+
+
+def _print_reading(path: Path, model, size: Optional[Tuple[int, int]]) -> None:
+    """Print what an ONNX model is read as, and whether it runs."""
+    from yolojet_ros.inference.load import load_backend
+    from yolojet_ros.model import onnx_file
+    inputs, outputs = onnx_file.tensors(model)
+    metadata = onnx_file.metadata(model)
     plugins = sorted({node.op_type for node in model.graph.node
                       if node.domain not in _OWN_DOMAINS})
     if plugins or find_spec('onnxruntime') is None:
@@ -43,7 +56,6 @@ def print_onnx(path: Path, size: Optional[Tuple[int, int]]) -> None:
         _line('  not checked: ' + (f'it needs {listed(plugins)}, which not every runtime has'
                                    if plugins else 'ONNX Runtime is not installed'))
         return
-    from yolojet_ros.inference.load import load_backend
     try:
         # A run tells sizes that the file leaves open, too.
         backend = load_backend(path, 'onnxruntime', input_size=size)
@@ -87,12 +99,15 @@ def print_engine(path: Path) -> None:
     inputs = [spec for is_input, spec in tensors if is_input]
     outputs = [spec for is_input, spec in tensors if not is_input]
     metadata = {**card.metadata, **CardFile.metadata(path)}
-    _print_facts(inputs, outputs, metadata)
+    _print_tensors(inputs, outputs)
     _line(f'  build it again: {card.rebuild_command}')
     if card.engine_sha256 != sha256(path):
         raise UserError(f'{path.name} is not the file that its .json describes (half copied, or '
                         f'overwritten); build it again with: {card.rebuild_command}')
-    _print_card(_read(path.name, metadata, inputs, outputs, None), outputs)
+    try:
+        _print_card(_read(path.name, metadata, inputs, outputs, None), outputs)
+    finally:
+        _print_metadata(metadata)
 
 
 def _read(
@@ -107,13 +122,15 @@ def _read(
         raise
 
 
-def _print_facts(
-    inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], metadata: Mapping[str, str],
-) -> None:
+def _print_tensors(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
     for title, tensors in (('takes', inputs), ('gives', outputs)):
         _line(f'  {title}: {", ".join(map(str, tensors)) or "nothing"}')
+
+
+def _print_metadata(metadata: Mapping[str, str]) -> None:
+    """Print what else the file says, which is mostly long, each in a short line."""
     for key, value in sorted(metadata.items()):
-        _line(f'  {"card file" if key == CARD_KEY else key}: {value}')
+        _line(f'  {"card file" if key == CARD_KEY else key}: {one_line(value, _SHORT)}')
 
 
 def _print_card(card: ModelCard, outputs: Sequence[TensorSpec]) -> None:

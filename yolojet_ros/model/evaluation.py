@@ -149,4 +149,9 @@ def measure(candidates: Sequence[Candidate], data: LabelledSet) -> List[Measurem
     for labelled in tqdm(data.images, 'evaluate', data.count or None, unit='image'):
         for candidate in candidates:
             candidate.see(labelled)
-    return [candidate.result() for candidate in candidates]
+    measured = [candidate.result() for candidate in candidates]
+    if not measured[0].accuracy.objects:
+        raise UserError(
+            f'{data.source} has {measured[0].accuracy.images} images, but no object is labelled in '
+            'them, so that there is no accuracy to measure; give images with labels')
+    return measured
