@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import shared_memory
 from yolojet_ros.ros import middleware
 
 middleware.prepare()
@@ -87,12 +88,14 @@ class NodeProcess:
 
     def stop(self, number=signal.SIGINT):
         """Send a signal and return the exit code."""
-        if self.alive():
+        if self.alive() and number == signal.SIGKILL:
+            shared_memory.kill(self.process.pid)
+        elif self.alive():
             self.process.send_signal(number)
         try:
             return self.process.wait(10)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            shared_memory.kill(self.process.pid)
             raise AssertionError(f'did not stop within 10 s:\n{self.output}') from None
 
 

@@ -17,6 +17,7 @@ from launch.actions import DeclareLaunchArgument  # noqa: E402
 from models import raw_output, write_model  # noqa: E402
 from ros_peers import DOMAIN, Peer, ROOT, wait_until  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
+import shared_memory  # noqa: E402
 from vision_msgs.msg import Detection2DArray  # noqa: E402
 import yaml  # noqa: E402
 
@@ -299,7 +300,7 @@ def test_respawn_brings_a_killed_detector_back(launch, connect, model):
     peer = connect()
     _wait_for_state(peer, 'active')
     number = launched.output.split('[detector_node-1]: process started with pid [')[1]
-    os.kill(int(number.partition(']')[0]), signal.SIGKILL)
+    shared_memory.kill(int(number.partition(']')[0]))
     wait_until(lambda: launched.output.count('active: waiting for images') == 2, 40,
                lambda: launched.output)
     assert launched.interrupt() == 0
@@ -309,7 +310,7 @@ def test_a_killed_detector_stays_away_without_respawn(launch, connect, model):
     launched = launch('detect.launch.py', model=model)
     _wait_for_state(connect(), 'active')
     number = launched.output.split('[detector_node-1]: process started with pid [')[1]
-    os.kill(int(number.partition(']')[0]), signal.SIGKILL)
+    shared_memory.kill(int(number.partition(']')[0]))
     launched.wait()
     assert launched.output.count('process started') == 1
 

@@ -15,6 +15,7 @@ pytest.importorskip('rclpy', reason='ROS 2 is not installed')
 
 from models import raw_output, write_model  # noqa: E402
 from ros_peers import DOMAIN, ROOT, wait_until  # noqa: E402
+import shared_memory  # noqa: E402
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def start(tmp_path):
 
     yield begin
     for process in running:
-        process.kill()
+        shared_memory.kill(process.pid)
         process.wait()
     assert 'Traceback' not in log.read_text()
 
@@ -97,12 +98,6 @@ _MOMENTS = [
 _TRIES = int(os.environ.get('YOLOJET_TEST_INTERRUPTS', 2))  # at each moment
 
 
-def _segments(process):
-    """Return the files of shared memory that a process has open."""
-    maps = Path(f'/proc/{process.pid}/maps').read_text()
-    return {Path(name) for name in re.findall(r'/dev/shm/fast(?:dds|rtps)_\w+', maps)}
-
-
 @pytest.mark.parametrize('executable, mark, latest', _MOMENTS)
 def test_further_interrupts_do_not_cut_the_end_short(start, tmp_path, executable, mark, latest):
     """A terminal, `ros2 launch` and a person may all send one, at nearly the same time."""
@@ -114,7 +109,7 @@ def test_further_interrupts_do_not_cut_the_end_short(start, tmp_path, executable
         else:
             _wait_for_library(process, mark)
         time.sleep(generator.uniform(0, latest))
-        segments = _segments(process)
+        segments = shared_memory.segments(process.pid)
         for _ in range(generator.choice((2, 3, 6))):
             process.send_signal(generator.choice((signal.SIGINT, signal.SIGINT, signal.SIGTERM))
                                 if ' ' in mark else signal.SIGINT)
@@ -133,7 +128,16 @@ def test_an_abandoned_load_leaves_no_shared_memory(start, tmp_path, number):
     process = start('detector_node', '-p', 'autostart:=true', '-p', f'model:={model}')
     _wait_for_library(process, 'onnxruntime_pybind11_state')
     time.sleep(1)
-    segments = _segments(process)
+    segments = shared_memory.segments(process.pid)
     process.send_signal(number)
     assert process.wait(10) == 0 and segments
+    assert not [file for file in segments if file.exists()]
+
+
+def test_a_node_that_a_test_kills_leaves_no_shared_memory(start, tmp_path):
+    process = start('camera_node')
+    wait_until(lambda: '] [camera]: publishing' in (tmp_path / 'log').read_text(), 30)
+    segments = shared_memory.segments(process.pid)
+    shared_memory.kill(process.pid)
+    assert process.wait(10) == -9 and segments
     assert not [file for file in segments if file.exists()]

@@ -95,7 +95,8 @@ def test_the_manager_learns_of_the_end(detector, manager, way):
     if way == 'shutdown':
         assert manager.change_state('active_shutdown')
     else:
-        detector.process.send_signal(signal.SIGINT if way == 'interrupt' else signal.SIGKILL)
+        end = detector.process.send_signal if way == 'interrupt' else detector.stop
+        end(signal.SIGINT if way == 'interrupt' else signal.SIGKILL)
     manager.spin_until(bond.is_broken, 8, 'the bond outlives the node')
     # After a signal nothing can be published any more; the missing heartbeats tell.
     assert way != 'shutdown' or time.monotonic() - begin < 2

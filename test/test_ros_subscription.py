@@ -13,6 +13,7 @@ from std_msgs.msg import String
 
 from models import raw_output, write_model
 from ros_peers import DOMAIN, NodeProcess, Peer, ROOT, wait_until
+import shared_memory
 
 from yolojet_ros.cli import plain_camera
 from yolojet_ros.ros import middleware
@@ -82,7 +83,7 @@ class _Camera:
         assert self.process.returncode == 0, errors
 
     def stop(self):
-        self.process.kill()
+        shared_memory.kill(self.process.pid)
         self.process.communicate()
 
 
