@@ -24,11 +24,11 @@ import rclpy  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
+from rclpy.qos import qos_profile_sensor_data  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from vision_msgs.msg import Detection2DArray  # noqa: E402
 
 from yolojet_ros.ros.images import fill_image  # noqa: E402
-from yolojet_ros.ros.subscription import SENSOR_QOS  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 # Domains above 101 use ports that the system hands out; each test process has its own.
@@ -128,7 +128,7 @@ class Peer:
         self.detector = node
         self.results = []
         self.statuses = []
-        self.image_publisher = self.node.create_publisher(Image, image_topic, SENSOR_QOS)
+        self.image_publisher = self.node.create_publisher(Image, image_topic, qos_profile_sensor_data)
         self.node.create_subscription(
             Detection2DArray, 'detections', self.results.append, 50)
         self.node.create_subscription(

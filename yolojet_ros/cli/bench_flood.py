@@ -154,16 +154,15 @@ def _results(namespace: str) -> Iterator[_Results]:
     import rclpy
     from rclpy.context import Context
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+    from rclpy.subscription import Subscription
     from vision_msgs.msg import Detection2DArray
-
-    from yolojet_ros.ros.subscription import TELLS_INFO
 
     context, results = Context(), _Results(namespace)
     rclpy.init(context=context)
     node = rclpy.create_node('flood_results', context=context)
     callback = (
         lambda packed, info: results.on_result(packed, info['source_timestamp'] or float('nan'))
-    ) if TELLS_INFO else lambda packed: results.on_result(packed, float('nan'))
+    ) if hasattr(Subscription, 'CallbackType') else lambda packed: results.on_result(packed, float('nan'))
     node.create_subscription(
         Detection2DArray, f'{namespace}/detections', callback, 1000, raw=True)
     node.create_subscription(DiagnosticArray, '/diagnostics', results.on_diagnostics, 50)

@@ -35,9 +35,10 @@ from yolojet_ros.ros import parameters
 from yolojet_ros.ros.bond import ManagerBond
 from yolojet_ros.ros.ending import leave
 from yolojet_ros.ros.images import check_frame_id, view_of_compressed, view_of_image
+from yolojet_ros.ros.inlet import Inlet
 from yolojet_ros.ros.lifecycle import transition
 from yolojet_ros.ros.spin import run_node, until_shutdown
-from yolojet_ros.ros.statistics import DEACTIVATED, FAILED, Statistics, SUPERSEDED
+from yolojet_ros.ros.statistics import DEACTIVATED, FAILED, Statistics
 from yolojet_ros.ros.subscription import ImageSubscription
 from yolojet_ros.ros.topics import image_topic
 from yolojet_ros.ros.warps import WarpBuffer
@@ -45,17 +46,20 @@ from yolojet_ros.tracking import Tracker
 from yolojet_ros.tracking.camera_motion import CameraMotion
 
 _LOG_PERIOD = 10.0  # s between two messages about one cause
-_YIELD_SECONDS = 5e-5
 _DRAIN_SECONDS = 5.0  # that deactivation waits for the image in work
 
 
 @dataclass
 class _Job:
-    """One image on its way; times on the monotonic clock, in seconds."""
+    """
+    One image on its way.
+
+    entered: when it was out of the queue, on time.perf_counter; times: milliseconds up to then
+    """
 
     message: Any
     entered: float
-    started: float = 0.0
+    times: Dict[str, float]
     view: Optional[ImageView] = None
 
 
@@ -93,6 +97,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
         self._bond = ManagerBond(self)
+        self._inlet = Inlet(self.context)
         self._failure_guard = self.create_guard_condition(self._on_worker_failure)
         self._motion_topic = self.create_subscription(
             PolygonStamped, 'camera_motion', self._on_motion, 50).topic_name
@@ -180,7 +185,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
                 model, used.backend, used.device, used.pipeline_depth, used.plugins,
                 used.cpu_threads, used.cpu_spinning, used.input_size))
 
-        self._worker = FrameWorker(load, self._submit, self._publish, self._on_failure)
+        self._worker = FrameWorker(load, self, self._submit, self._publish, self._on_failure)
         self._detector = self._worker.wait_loaded(self.context.ok)
         self._stream = Stream(
             self._detector.backend.card, used.filters, tracker if used.tracking else None,
@@ -198,16 +203,16 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         """Subscribe to the images."""
         if self._worker.failed:
             raise UserError(f'{self._failure}; clean up and configure the node again')
-        self._statistics.restart_silence()
         stream = self._stream
         self._worker.call(lambda _: stream.reset())
         self._warps.reset()
         self._geometry = None
         compressed = self._used.transport == 'compressed'
         self._subscription = ImageSubscription(
-            self, compressed, self._on_image, self._statistics.on_lost)
-        result = super().on_activate(state)
+            self, compressed, self._inlet, self._statistics)
         self._active = True
+        self.wake()
+        result = super().on_activate(state)
         self._failure = None
         self._bond.form()
         self.get_logger().info(f'active: waiting for images on {self._subscription.topic_name}')
@@ -247,17 +252,20 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
     def close(self) -> None:
         """Free everything when the process ends."""
         self._release()
+        self._inlet.close()
         self.destroy_node()
 
     def _unsubscribe(self) -> None:
         """Take no more images, finish the one in work and count what is left of them."""
         self._bond.break_()
-        if self._subscription:
-            self._subscription.destroy()
-            self._subscription = None
+        images, self._subscription = self._subscription, None
         if self._worker:
-            self._worker.drop_waiting()
             self._worker.drain(_DRAIN_SECONDS)
+        if images:
+            with until_shutdown():
+                images.take()  # so that what waits is counted
+            images.destroy()
+        if self._worker:
             self._statistics.settle(FAILED if self._worker.failed else DEACTIVATED)
         self._active = False
 
@@ -272,19 +280,30 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         self._warnings_logged = 0
         self._fix_parameters(False)
 
-    # ---- frames: _on_image in the executor's thread, the rest in the worker's
+    # ---- frames, in the worker's thread
 
-    def _on_image(self, message: Any) -> None:
-        job = _Job(message, time.perf_counter())
-        self._statistics.on_received()
-        if self._worker.offer(job) is not None:
-            self._statistics.on_dropped(SUPERSEDED)
-        # Let the worker have the interpreter now, not when the executor next waits.
-        time.sleep(_YIELD_SECONDS)
+    def take(self) -> Optional[_Job]:
+        """Return the newest image, None if there is none."""
+        images = self._subscription
+        with until_shutdown():
+            taken = images.take() if images else None
+            if taken:
+                now = time.perf_counter()
+                return _Job(taken.message, now, {
+                    'queued': taken.queued * 1e3, 'take': (now - taken.started) * 1e3})
+        return None
+
+    def wait(self, failed: bool) -> None:
+        """Return when an image may have come, or after `wake`."""
+        images = self._subscription
+        self._inlet.wait(images.readers if images and not failed else ())
+
+    def wake(self) -> None:
+        """Have the worker look again at what there is to do."""
+        self._inlet.wake()
 
     def _submit(self, detector: Detector, job: _Job) -> None:
         message = job.message
-        job.started = time.perf_counter()
         try:
             check_frame_id(message.header.frame_id)
             if isinstance(message, CompressedImage):
@@ -344,8 +363,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         with until_shutdown():
             self._outputs.publish(header, result)
             elapsed = (time.perf_counter() - job.entered) * 1e3
-            queued = (job.started - job.entered) * 1e3
-            times = dict(frame.times.laps, queued=queued, pipeline=frame.times.total,
+            times = dict(job.times, **frame.times.laps, pipeline=frame.times.total,
                          overhead=elapsed - frame.times.total)
             ids = frame.detections.ids
             self._tracks = 0 if ids is None else int(np.count_nonzero(ids >= 0))
@@ -397,8 +415,10 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
 
     def _publish_diagnostics(self) -> None:
         images = self._subscription
+        if images:
+            images.update()  # before what it reports is compared with what came
         level, text, values = self._statistics.report(
-            self._active, images.problem() if images else '')
+            self._active, *(images.problem(), images.silence()) if images else ())
         if images:
             values += [KeyValue(key=key, value=str(value))
                        for key, value in images.values().items()]

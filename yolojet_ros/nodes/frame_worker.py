@@ -1,11 +1,11 @@
-"""One thread that owns the network and always works on the newest image."""
+"""One thread that owns the network, and takes an image when it is free for one."""
 
 from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, wait
 import threading
-from typing import Any, Callable, Deque, Iterable, Optional
+from typing import Any, Callable, Deque, Optional, Protocol
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.pipeline.detector import Detector
@@ -15,15 +15,29 @@ _ASK_SECONDS = 0.1  # between two questions whether to go on waiting
 _ABANDON_SECONDS = 1.0  # that a load which nobody waits for may still take
 
 
+class Source(Protocol):
+    """Where images come from; `take` and `wait` are called by the worker's thread."""
+
+    def take(self) -> Optional[Any]:
+        """Return what is there to be worked on, None if there is nothing."""
+
+    def wait(self, failed: bool) -> None:
+        """Return when there may be something, or after `wake`; if `failed`, after `wake` only."""
+
+    def wake(self) -> None:
+        """End `wait`; called by other threads."""
+
+
 class FrameWorker:
     """
     Run a detector in a thread of its own.
 
     A CUDA context belongs to one thread, so loading, running and closing all
-    happen in this one. At most one offered item waits; a newer one replaces it.
+    happen in this one.
 
     :param load: makes the detector; called in the thread
-    :param submit: called with (detector, item); starts a frame, or drops the item
+    :param source: where images come from
+    :param submit: called with (detector, what the source gave); starts a run, or drops it
     :param publish: called with each finished frame
     :param fail: called once if anything raises in the thread after loading; the thread
         then waits for `stop`
@@ -32,17 +46,18 @@ class FrameWorker:
     def __init__(
         self,
         load: Callable[[], Detector],
+        source: Source,
         submit: Callable[[Detector, Any], None],
         publish: Callable[[Frame], None],
         fail: Callable[[Exception], None],
     ) -> None:
+        self._source = source
         self._submit, self._publish, self._fail = submit, publish, fail
-        self._wake = threading.Condition()
-        self._newest: Optional[Any] = None
+        self._changed = threading.Condition()
         self._calls: Deque[Callable[[Detector], None]] = deque()
         self._stopping = False
         self._failed = False
-        self._busy = False  # an item is in work, or a frame in flight
+        self._busy = False  # an image is looked for or in work, or a run in flight
         self._loaded: Future = Future()
         self._thread = threading.Thread(
             target=self._main, args=(load,), name='frame_worker', daemon=True)
@@ -60,24 +75,10 @@ class FrameWorker:
                 raise UserError('the process was told to end while the model was loading')
         return self._loaded.result()
 
-    def offer(self, item: Any) -> Optional[Any]:
-        """Hand over the newest item; return the one that it replaces, if any."""
-        with self._wake:
-            replaced, self._newest = self._newest, item
-            self._wake.notify_all()
-            return replaced
-
     def call(self, function: Callable[[Detector], None]) -> None:
         """Have `function(detector)` called in the thread before the next frame."""
-        with self._wake:
-            self._calls.append(function)
-            self._wake.notify_all()
-
-    def drop_waiting(self) -> Optional[Any]:
-        """Take back the item that waits, if any."""
-        with self._wake:
-            waiting, self._newest = self._newest, None
-            return waiting
+        self._calls.append(function)
+        self._source.wake()
 
     @property
     def failed(self) -> bool:
@@ -85,10 +86,13 @@ class FrameWorker:
         return self._failed
 
     def drain(self, seconds: float) -> bool:
-        """Wait until no frame is in work; return False if `seconds` did not suffice."""
-        with self._wake:
-            return self._wake.wait_for(
-                lambda: self._failed or not (self._busy or self._newest is not None), seconds)
+        """
+        Wait until no image is in work; return False if `seconds` did not suffice.
+
+        What the source gave before this call is finished then.
+        """
+        with self._changed:
+            return self._changed.wait_for(lambda: self._failed or not self._busy, seconds)
 
     def stop(self) -> None:
         """
@@ -96,13 +100,12 @@ class FrameWorker:
 
         A load that does not end is left to the end of the process: nothing can stop it.
         """
-        with self._wake:
-            self._stopping = True
-            self._wake.notify_all()
+        self._stopping = True
+        self._source.wake()
         if wait([self._loaded], _ABANDON_SECONDS).done:
             self._thread.join()
         else:  # it must not keep alive what it will never call, such as a node
-            del self._submit, self._publish, self._fail
+            del self._source, self._submit, self._publish, self._fail
 
     def _main(self, load: Callable[[], Detector]) -> None:
         try:
@@ -117,35 +120,33 @@ class FrameWorker:
             detector.backend.close()
 
     def _serve(self, detector: Detector) -> None:
-        while True:
-            with self._wake:
-                self._busy = bool(detector.in_flight)
-                self._wake.notify_all()
-                # With a frame in flight there is work to do even without a new image.
-                self._wake.wait_for(lambda: (
-                    self._stopping or self._calls or self._newest is not None
-                    or (detector.in_flight and not self._failed)))
-                if self._stopping:
-                    return
-                calls, self._calls = self._calls, deque()
-                item, self._newest = self._newest, None
-                self._busy = self._busy or item is not None
-            if not self._failed:
-                self._step(detector, calls, item)
+        while not self._stopping:
+            self._set_busy(True)
+            if self._failed or not self._step(detector):
+                self._set_busy(False)
+                self._source.wait(self._failed)
 
-    def _step(
-        self, detector: Detector, calls: Iterable[Callable[[Detector], None]],
-        item: Optional[Any],
-    ) -> None:
+    def _set_busy(self, busy: bool) -> None:
+        with self._changed:
+            self._busy = busy
+            self._changed.notify_all()
+
+    def _step(self, detector: Detector) -> bool:
+        """Go one step on; return False if there is nothing to do until the source says so."""
         try:
-            for function in calls:
-                function(detector)
+            while self._calls:
+                self._calls.popleft()(detector)
+            item = self._source.take()
             if item is not None:
                 self._submit(detector, item)
+            # With a run in flight there is work to do even without a new image.
             if detector.in_flight and (
                     item is None or detector.in_flight >= detector.backend.depth):
                 for frame in detector.collect():
                     self._publish(frame)
+                return True
+            return item is not None
         except Exception as error:  # whatever it is, the node must live and say it
             self._failed = True
             self._fail(error)
+            return False

@@ -29,7 +29,7 @@ class Statistics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.received = 0
+        self.taken = 0
         self.processed = 0
         self.detections = 0
         self.odd_stamps = 0
@@ -38,14 +38,28 @@ class Statistics:
         self.drops: Counter = Counter()
         self._stages: Dict[str, Deque[float]] = {}
         self._ages: Deque[float] = deque(maxlen=_WINDOW)
-        self._last_received = time.monotonic()
+        self._passed_over = 0
         self._last_report = (time.monotonic(), 0, 0, 0)
 
     def on_received(self) -> None:
-        """Count an image that arrived."""
+        """Count an image that was taken out of the queue."""
         with self._lock:
-            self.received += 1
-            self._last_received = time.monotonic()
+            self.taken += 1
+
+    def on_passed_over(self, count: int) -> None:
+        """Count images that are missing between two: lost, or replaced by newer ones."""
+        with self._lock:
+            self._passed_over += count
+
+    @property
+    def received(self) -> int:
+        """Return how many images have come, those that were replaced in the queue included."""
+        return self.taken + self._replaced
+
+    @property
+    def _replaced(self) -> int:
+        # The middleware reports apart, and at another time, which were lost.
+        return max(self._passed_over - self.lost, 0)
 
     def on_dropped(self, cause: str) -> int:
         """Count an image that was not processed; return how many had this cause."""
@@ -56,7 +70,7 @@ class Statistics:
     def settle(self, cause: str) -> int:
         """Count every image that is neither processed nor dropped yet; return how many."""
         with self._lock:
-            left = self.received - self.processed - sum(self.drops.values())
+            left = self.taken - self.processed - sum(self.drops.values())
             if left:
                 self.drops[cause] += left
             return left
@@ -93,16 +107,14 @@ class Statistics:
         for stage, value in times.items():
             self._stages.setdefault(stage, deque(maxlen=_WINDOW)).append(value)
 
-    def restart_silence(self) -> None:
-        """Start to wait for images, on activation."""
-        with self._lock:
-            self._last_received = time.monotonic()
-
-    def report(self, active: bool, reception: str = '') -> Tuple[bytes, str, List[KeyValue]]:
+    def report(
+        self, active: bool, reception: str = '', silence: float = 0.0,
+    ) -> Tuple[bytes, str, List[KeyValue]]:
         """
         Return level, message and values for diagnostics; rates since the last report.
 
         :param reception: why images do not arrive, if that is known
+        :param silence: seconds without an image
         """
         with self._lock:
             now = time.monotonic()
@@ -113,7 +125,6 @@ class Statistics:
             seconds = max(now - then, 1e-6)
             new, lost = self.received - received, total_dropped - dropped
             age = float(np.median(self._ages)) if self._ages else 0.0
-            silence = now - self._last_received
             values = self._values(new / seconds, (self.processed - processed) / seconds)
         level, message = DiagnosticStatus.OK, 'detecting'
         if not active:
@@ -132,8 +143,11 @@ class Statistics:
         return level, message, values
 
     def _values(self, rate_in: float, rate_out: float) -> List[KeyValue]:
+        drops = Counter(self.drops)
+        if self._replaced:
+            drops[SUPERSEDED] += self._replaced
         values = {
-            'rate_in_hz': f'{rate_in:.2f}', 'rate_out_hz': f'{rate_out:.2f}',
+            'rate_in_hz': f'{max(rate_in, 0.0):.2f}', 'rate_out_hz': f'{rate_out:.2f}',
             'received': self.received, 'processed': self.processed,
             'detections': self.detections, 'odd_stamps': self.odd_stamps,
             'lost_in_middleware': self.lost,
@@ -143,7 +157,7 @@ class Statistics:
             for name, percent in (('p50', 50), ('p99', 99)):
                 age = np.percentile(self._ages, percent) * 1e3
                 values[f'age_ms_{name}'] = f'{age:.3f}'
-        for cause, count in sorted(self.drops.items()):
+        for cause, count in sorted(drops.items()):
             values[f'dropped_{cause}'] = count
         for stage, times in self._stages.items():
             values[f'{stage}_ms_p50'] = f'{np.median(times):.3f}'

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections import deque
 import sys
+import threading
 import time
-from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
+from typing import Any, Deque, Dict, List, NamedTuple, Optional, Tuple
 
 from rclpy.clock import Clock, ClockType
+from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
+from yolojet_ros.ros.arrivals import Arrivals
+from yolojet_ros.ros.inlet import deliver_events, Inlet, OwnHands
 from yolojet_ros.ros.parameters import declare_qos_overrides
 from yolojet_ros.ros.reception import many, missing_stamps, Reception
+from yolojet_ros.ros.statistics import Statistics, SUPERSEDED
 from yolojet_ros.ros.topics import image_topic
 
 try:
@@ -23,10 +28,9 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
-# The sensor-data profile. Best effort matches every publisher. The few images that may wait
-# keep a busy machine from losing them uncounted; the node itself works on the newest only.
-SENSOR_QOS = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+# Best effort matches every publisher. A newer image takes the place of one that waits.
+IMAGE_QOS = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 _CHECK_SECONDS = 1.0
 _WINDOW = 5  # checks that losses are looked at
@@ -37,9 +41,21 @@ _SETTLE_SECONDS = 1.0  # s in which a new subscription has not found its feet
 _LOG_SECONDS = 60.0  # between two times that the same is said
 _EXPECTED = {Image: 640 * 480 * 3, CompressedImage: 100_000}  # bytes, where none has arrived
 _TYPES = {Image: 'sensor_msgs/msg/Image', CompressedImage: 'sensor_msgs/msg/CompressedImage'}
-# Stamp and the moment of publishing, 0 where rclpy does not tell it (Humble).
-_Identity = Tuple[int, int, int]
-TELLS_INFO = hasattr(Subscription, 'CallbackType')
+_MOST_WAITING = 1000  # images that are taken at once from a queue without a limit
+
+
+class Taken(NamedTuple):
+    """
+    An image out of the queue.
+
+    started: when it began to be taken, on time.perf_counter
+    queued: seconds that it had waited by then, 0 where the middleware does not tell
+    """
+
+    message: Any
+    info: Dict[str, Any]
+    started: float
+    queued: float
 
 
 class ImageSubscription:
@@ -52,19 +68,23 @@ class ImageSubscription:
     reliability is `auto`, it is chosen by what the publishers offer and what arrives,
     and chosen anew when either changes.
 
-    :param callback: called with each message, in the executor's thread
-    :param on_lost: called with the number of images that the middleware reports lost
+    The images are taken by another thread (`readers`, `take`), the rest happens in that of
+    the executor.
+
+    :param inlet: where that thread waits; woken when `readers` change
+    :param statistics: counts what comes and what does not
     :raises UserError: if one of these has a value that there is not.
     """
 
     def __init__(
-        self, node: Node, compressed: bool, callback: Callable[[Any], None],
-        on_lost: Callable[[int], None] = lambda count: None,
+        self, node: Node, compressed: bool, inlet: Inlet, statistics: Statistics,
     ) -> None:
         self._node = node
         self._kind = CompressedImage if compressed else Image
-        self._callback = callback
-        self._on_lost = on_lost
+        self._inlet, self._statistics = inlet, statistics
+        self._group = OwnHands()
+        self._lock = threading.Lock()  # of what the thread that takes images writes
+        self._arrivals = Arrivals()
         self.topic_name = image_topic(node, compressed)
         self._fixed = self._given_reliability()
         self._reception = Reception.of_process()
@@ -73,36 +93,43 @@ class ImageSubscription:
         self._publishers: List[Tuple[bytes, ReliabilityPolicy]] = []
         self._losing = False
         self._counts: Deque[Tuple[int, int]] = deque([(0, 0)], maxlen=_WINDOW + 1)
-        self._received = self._lost = 0
+        self._taken = self._passed_over = self._lost = 0
         self._stamps: Deque[float] = deque(maxlen=30)  # of one publisher
         self._publisher: Any = None  # of the last image, where rclpy tells it
-        self._last_received = time.monotonic()
+        # The last image, and the last time that none was found to wait.
+        self._last_received = self._looked = time.monotonic()
+        self._empty = True  # nothing waited then, and no image has been taken since
         self._logged: Dict[str, float] = {}
         self._old: Optional[Subscription] = None  # until the new one has its first image
-        self._brought_by: Dict[_Identity, Subscription] = {}  # the last images
+        self._came_by: Optional[Subscription] = None  # the last image
         self._changed = 0.0
         self._look_at_publishers()
         self.reliability = self._best()
         self._current = self._subscribe()
+        self._attention = node.create_guard_condition(self._on_attention)
         self._timer = node.create_timer(
             _CHECK_SECONDS, self._check, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def destroy(self) -> None:
         """Stop to listen."""
         self._node.destroy_timer(self._timer)
+        self._node.destroy_guard_condition(self._attention)
         self._drop_old()
         self._node.destroy_subscription(self._current)
+        self._inlet.wake()
 
     def problem(self) -> str:
         """Return why images do not arrive, in one sentence, or ''."""
-        silent = time.monotonic() - self._last_received > _SILENCE
+        silent = self.silence() > _SILENCE
         if not self._publishers:
             return self._nobody() if silent else ''
         if silent and self._is_new():
             return (f'{self.topic_name} has its publisher for less than {_SILENCE:.0f} s; '
                     'its first image is awaited')
         lost, received = self._recent()
-        missing = missing_stamps(list(self._stamps)) if len(self._publishers) == 1 else 0
+        with self._lock:
+            stamps = list(self._stamps)
+        missing = missing_stamps(stamps) if len(self._publishers) == 1 else 0
         perhaps = ''
         if silent:
             found = (f'{len(self._publishers)} publisher(s) of {self.topic_name}, '
@@ -110,9 +137,9 @@ class ImageSubscription:
             perhaps = 'the publisher sends nothing (compare ros2 topic hz), or '
         elif many(lost, received):
             found = f'{lost} of the last {lost + received} images of {self.topic_name} are lost'
-        elif many(missing, len(self._stamps)):
+        elif many(missing, len(stamps)):
             found = (f'the stamps of {self.topic_name} have holes: {missing} images missing '
-                     f'between the last {len(self._stamps)}')
+                     f'between the last {len(stamps)}')
             perhaps = 'the camera skips them, or '
         else:
             return ''
@@ -122,6 +149,11 @@ class ImageSubscription:
         offered = all(offer == ReliabilityPolicy.RELIABLE for _, offer in self._publishers)
         cause = self._reception.cause(self._expected(), self.reliability, offered)
         return f'{found}: {perhaps}{cause}'
+
+    def silence(self) -> float:
+        """Return for how many seconds no image has come, as far as anybody has looked."""
+        known = time.monotonic() if self._inlet.waiting else self._looked
+        return max(known - self._last_received, 0.0)
 
     def _nobody(self) -> str:
         """Say that nobody publishes what is subscribed, and what is published instead."""
@@ -145,6 +177,11 @@ class ImageSubscription:
         """Return whether a change was so little ago that images need not have come since."""
         return time.monotonic() - self._changed < _SILENCE
 
+    def update(self) -> None:
+        """Take note of what the middleware reports; called about once a second."""
+        for reader in self.readers:
+            deliver_events(reader, self._node.context)
+
     def values(self) -> Dict[str, Any]:
         """Return what diagnostics show of the way that images come."""
         values = {
@@ -159,7 +196,7 @@ class ImageSubscription:
 
     def _given_reliability(self) -> Optional[ReliabilityPolicy]:
         # rclpy would keep the first choice for ever, so it is not told of this override.
-        declare_qos_overrides(self._node, self.topic_name, SENSOR_QOS)
+        declare_qos_overrides(self._node, self.topic_name, IMAGE_QOS)
         name = f'qos_overrides.{self.topic_name}.subscription.reliability'
         value = self._node.get_parameter(name).value
         return None if value == 'auto' else ReliabilityPolicy[value.upper()]
@@ -176,29 +213,20 @@ class ImageSubscription:
 
     def _subscribe(self) -> Subscription:
         """Subscribe with the present reliability."""
-        made: List[Subscription] = []
-
-        def on_message(message: Any) -> None:
-            self._on_message(made[0], message, None)
-
-        def on_message_and_info(message: Any, info: Any) -> None:
-            self._on_message(made[0], message, info)
-
-        callback = on_message_and_info if TELLS_INFO else on_message
         events = {'incompatible_qos': self._on_incompatible,
                   'message_lost': lambda event: self._count_lost(event.total_count_change)}
-        qos = QoSProfile(history=SENSOR_QOS.history, depth=SENSOR_QOS.depth,
+        qos = QoSProfile(history=IMAGE_QOS.history, depth=IMAGE_QOS.depth,
                          reliability=self.reliability)
         options = QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH))
         while True:
             try:
-                made.append(self._node.create_subscription(
-                    self._kind, self.topic_name, callback, qos,
+                made = self._node.create_subscription(
+                    self._kind, self.topic_name, _never, qos, callback_group=self._group,
                     event_callbacks=SubscriptionEventCallbacks(**events),
-                    qos_overriding_options=options))
+                    qos_overriding_options=options)
                 self._node.get_logger().debug(
-                    f'subscribes {self.topic_name}: {_describe(made[0].qos_profile)}')
-                return made[0]
+                    f'subscribes {self.topic_name}: {_describe(made.qos_profile)}')
+                return made
             except UnsupportedEventTypeError:  # by some middlewares
                 if not events:
                     raise
@@ -216,42 +244,98 @@ class ImageSubscription:
         # The old one goes on until the new one is known to the publishers.
         self._old, self._changed = self._current, time.monotonic()
         self._current = self._subscribe()
+        self._inlet.wake()
 
     def _drop_old(self) -> None:
-        if self._old:
-            self._node.destroy_subscription(self._old)
-            self._old = None
+        old, self._old = self._old, None
+        if old:
+            self._node.destroy_subscription(old)
+            self._inlet.wake()
 
-    # ---- what arrives
+    # ---- what arrives; called by the thread that takes images
 
-    def _on_message(self, source: Subscription, message: Any, info: Any) -> None:
-        if source is not self._old and source is not self._current:
-            return  # taken before it was destroyed; the new one has it, too
-        self._last_received = time.monotonic()
-        if source is self._current:
+    @property
+    def readers(self) -> List[Subscription]:
+        """Return the subscriptions to wait for."""
+        return [reader for reader in (self._old, self._current) if reader]
+
+    def take(self) -> Optional[Taken]:
+        """Return the newest image that waits, None if there is none."""
+        newest: Optional[Taken] = None
+        for reader in self.readers:
+            for _ in range(_queue_length(reader.qos_profile)):
+                taken = self._take(reader)
+                if taken is None:
+                    break
+                if self._accept(reader, taken):
+                    if newest:
+                        self._statistics.on_dropped(SUPERSEDED)
+                    newest = taken
+        if newest is None:
+            self._looked, self._empty = time.monotonic(), True
+        return newest
+
+    def _take(self, reader: Subscription) -> Optional[Taken]:
+        start, now = time.perf_counter(), time.time_ns()
+        try:
+            with reader.handle:
+                taken = reader.handle.take_message(self._kind, False)
+        except _rclpy.InvalidHandle:  # destroyed meanwhile
+            return None
+        if taken is None:
+            return None
+        arrived = taken[1].get('received_timestamp') or now
+        return Taken(*taken, start, max(now - arrived, 0) * 1e-9)
+
+    def _accept(self, reader: Subscription, taken: Taken) -> bool:
+        """Count an image; return False for one that came before by the other subscription."""
+        message, info = taken.message, taken.info
+        alone = len(self._publishers) == 1
+        with self._lock:
+            self._last_received = self._looked = time.monotonic()
+            passed_over = self._arrivals.passed_over(reader, message, info, alone)
+            known = info.get('publication_sequence_number') is not None
+            steady, self._empty = (not passed_over if known else self._empty), False
+            attention = reader is self._current and self._old is not None
+            self._came_by = reader
+            if passed_over is not None:
+                publisher = info.get('publisher_gid')
+                if publisher != self._publisher or not steady:
+                    self._publisher = publisher
+                    self._stamps.clear()
+                stamp = message.header.stamp
+                self._stamps.append(stamp.sec + stamp.nanosec * 1e-9)
+                self._taken += 1
+                self._passed_over += passed_over
+                if len(message.data) > self._size or self._other_camera:
+                    self._size, self._other_camera = len(message.data), False
+                    attention = True
+        if attention:
+            self._attention.trigger()
+        if passed_over is None:
+            return False
+        self._statistics.on_received()
+        self._statistics.on_passed_over(passed_over)
+        return True
+
+    # ---- in the executor's thread again
+
+    def _on_attention(self) -> None:
+        """Do what an image calls for: it came by the new subscription, or is larger."""
+        if self._came_by is self._current:
             self._drop_old()
-        identity = _identity(message, info)
-        repeated = self._brought_by.get(identity, source) is not source
-        self._brought_by[identity] = source
-        if repeated:
-            return  # came by the one before, too
-        publisher = info.get('publisher_gid') if info else None
-        if publisher != self._publisher:
-            self._publisher = publisher
-            self._stamps.clear()
-        stamp = message.header.stamp
-        self._stamps.append(stamp.sec + stamp.nanosec * 1e-9)
-        self._received += 1
-        self._callback(message)
-        if len(message.data) > self._size or self._other_camera:
-            self._size, self._other_camera = len(message.data), False
-            self._change_over()
+        self._change_over()
 
     def _count_lost(self, count: int) -> None:
         # A new reader reports as lost what was on its way before it was known.
         if time.monotonic() - self._changed > _SETTLE_SECONDS:
             self._lost += count
-            self._on_lost(count)
+            self._statistics.on_lost(count)
+
+    @property
+    def _received(self) -> int:
+        """Return how many images have come, those that a newer one replaced included."""
+        return self._taken + max(self._passed_over - self._lost, 0)
 
     def _recent(self) -> Tuple[int, int]:
         """Return how many images were lost and received of late."""
@@ -261,18 +345,16 @@ class ImageSubscription:
     # ---- once a second
 
     def _check(self) -> None:
+        self.update()
         now = time.monotonic()
         self._counts.append((self._received, self._lost))
         if now - self._changed > _CHANGE_SECONDS:
             self._drop_old()
-            silent = self._publishers and now - max(
-                self._last_received, self._changed) > _GIVE_UP
+            silent = self._publishers and min(self.silence(), now - self._changed) > _GIVE_UP
             if silent or many(*self._recent()):
                 self._losing = True
         self._look_at_publishers()
         self._change_over()
-        if now - self._changed > _CHANGE_SECONDS:
-            self._brought_by.clear()
         self._say(self._reception.limit(self._size))
         if not self._is_new():
             self._say(self.problem())
@@ -287,7 +369,9 @@ class ImageSubscription:
             self._publishers = found
             self._losing = False
             self._counts = deque([(self._received, self._lost)], maxlen=_WINDOW + 1)
-            self._stamps.clear()
+            with self._lock:
+                self._stamps.clear()
+                self._arrivals.restart()
             self._changed = time.monotonic()
 
     def _say(self, text: str) -> None:
@@ -318,10 +402,14 @@ class ImageSubscription:
                 f'qos_overrides.{self.topic_name}.subscription.reliability')
 
 
-def _identity(message: Any, info: Any) -> _Identity:
-    # Stamps alone may all be the same; the middleware's time of publishing is not.
-    stamp = message.header.stamp
-    return stamp.sec, stamp.nanosec, info['source_timestamp'] if info else 0
+def _never(message: Any) -> None:
+    """Stand in for a callback: the executor takes no image."""
+
+
+def _queue_length(profile: QoSProfile) -> int:
+    """Return how many images may wait."""
+    limited = profile.history == HistoryPolicy.KEEP_LAST
+    return max(profile.depth, 1) if limited else _MOST_WAITING
 
 
 def _name(info: Any) -> str:

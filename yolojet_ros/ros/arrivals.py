@@ -1,0 +1,63 @@
+"""Tell which images are new, and how many came to nobody's hands between them."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional, Tuple
+
+_MOST = 100  # images and publishers that are remembered
+
+
+class Arrivals:
+    """
+    The images of one topic, as they are taken.
+
+    Two subscriptions may bring the same image while one gives way to the other. The middleware
+    numbers what a publisher sends; where rclpy tells the number (from Jazzy on), a hole in them
+    counts images that were lost on their way, or that a newer one replaced in the queue.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: Dict[Any, int] = {}  # of the last image, by publisher
+        self._brought_by: Dict[Tuple[int, int, int], Any] = {}
+
+    def passed_over(
+        self, source: Any, message: Any, info: Dict[str, Any], alone: bool,
+    ) -> Optional[int]:
+        """
+        Return how many images are missing since the one before, None if this one is not new.
+
+        :param source: the subscription that brought it
+        :param info: as `take_message` gives it
+        :param alone: whether one publisher is known, whose images need not be told from others'
+        """
+        number, publisher = info.get('publication_sequence_number'), _publisher(info)
+        if publisher is None:
+            # Stamps alone may all be the same; the middleware's time of publishing is not.
+            stamp = message.header.stamp
+            identity = stamp.sec, stamp.nanosec, info.get('source_timestamp', 0)
+            if self._brought_by.get(identity, source) is not source:
+                return None
+            _remember(self._brought_by, identity, source)
+        if number is None or (publisher is None and not alone):
+            return 0
+        last = self._numbers.get(publisher)
+        if last is not None and publisher is not None and number <= last:
+            return None
+        _remember(self._numbers, publisher, number)
+        return 0 if last is None else max(number - last - 1, 0)
+
+    def restart(self) -> None:
+        """Begin to count anew where publishers cannot be told from each other; they changed."""
+        self._numbers.pop(None, None)
+
+
+def _publisher(info: Dict[str, Any]) -> Optional[bytes]:
+    gid = info.get('publisher_gid')
+    return gid['data'] if gid else None
+
+
+def _remember(memory: Dict, key: Any, value: Any) -> None:
+    memory.pop(key, None)  # so that the oldest is always the first
+    memory[key] = value
+    if len(memory) > _MOST:
+        del memory[next(iter(memory))]
