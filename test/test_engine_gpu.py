@@ -122,7 +122,7 @@ def test_a_batch_takes_one_to_many_images_in_both_slots(tmp_path, dynamic):
 
 def test_contexts_without_a_shared_profile_have_one_each(tmp_path, monkeypatch):
     """As before TensorRT 8.6."""
-    monkeypatch.setattr(builder, '_share_profile', lambda trt, config: 0)
+    monkeypatch.setattr(builder, '_share_profile', lambda trt, config: False)
     engine, onnx, _ = build(tmp_path, batch=3, dynamic=True)
     run_numbers(engine, onnx, 3, 2)
 

@@ -212,7 +212,8 @@ def _set_batch(trt, builder, network, config, plan: BuildPlan) -> None:
         for item, rest in rests:
             item.shape = (plan.batch, *rest)
         return
-    for _ in range(_share_profile(trt, config) or _SLOTS * min(plan.batch, _NUMBERS)):
+    count = 1 if _share_profile(trt, config) else _SLOTS * min(plan.batch, _NUMBERS)
+    for _ in range(count):
         profile = builder.create_optimization_profile()
         for item, rest in rests:
             # Several cameras are what it is for, so that many images are to be quick.
@@ -220,15 +221,15 @@ def _set_batch(trt, builder, network, config, plan: BuildPlan) -> None:
         config.add_optimization_profile(profile)
 
 
-def _share_profile(trt, config) -> int:
-    """Return 1, if one profile serves all contexts, else 0."""
+def _share_profile(trt, config) -> bool:
+    """Let one profile serve all contexts; return whether it does."""
     if hasattr(trt, 'ExecutionContextAllocationStrategy'):  # from 10 on they always share it
-        return 1
+        return True
     preview = getattr(trt, 'PreviewFeature', None)
     if not hasattr(preview, 'PROFILE_SHARING_0806'):
-        return 0
+        return False
     config.set_preview_feature(preview.PROFILE_SHARING_0806, True)
-    return 1
+    return True
 
 
 def _configure(trt, builder, config, plan: BuildPlan, warn: Report) -> None:

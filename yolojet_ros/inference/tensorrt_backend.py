@@ -146,7 +146,8 @@ class TensorRTBackend(Backend):
             for output, buffer in zip(outputs, slot.frame.outputs):
                 self.device.copy_out(output, buffer)
             slot.frame.forget()
-            self._forget_geometries()
+            if not self._busy:
+                self._forget_geometries()
         return outputs
 
     def prepare(self, views: Sequence[ImageView], selection: Selection) -> Frame:

@@ -133,6 +133,7 @@ class Stream:
         """Do what needs no boxes; called once for each shot, while the network runs."""
         if not self._tracks:
             return
+        shot.times.lap('wait')  # for the other images of the run
         if shot.looking is not None:
             shot.warp = shot.looking.result()
         elif self._wants_motion(shot):
