@@ -118,7 +118,7 @@ class _TruthNetwork(_Network):
     def run(self, tensor):
         boxes = next(self._boxes)
         centres = np.hstack(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]))
-        return [raw_output(centres.tolist(), [[0.9, 0, 0]] * len(boxes), _SIZE)[0]]
+        return [[raw_output(centres.tolist(), [[0.9, 0, 0]] * len(boxes), _SIZE)[0]]]
 
 
 def _tracked(film, overlaps, depth=1):

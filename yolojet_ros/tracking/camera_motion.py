@@ -24,7 +24,8 @@ MODES = ('off', 'auto', 'flow')
 
 _LONG_SIDE = 320  # px of the working image, about
 _CELL = 32  # px; one corner is sought per cell, so that the whole image has its say
-_SHARE = 5  # of the rows of cells; one in so many gets new corners with each image
+_SHARE = 5  # of the rows of cells; one in so many gets new corners at a time
+_FAITHFUL = 0.9  # share of the corners followed with which every other image needs no new ones
 _LEAST_STRENGTH = 3e-5  # smallest eigenvalue of the gradients; flat walls and noise are below
 _LEAST_CORNERS = 12
 _LEAST_AGREEMENT = 0.4  # inliers among the corners followed
@@ -76,6 +77,7 @@ class CameraMotion:
         self._new: bool = False  # whether `mask` was not told of the objects around the corners
         self._objects: np.ndarray = _NOTHING
         self._row: int = 0  # of cells, the next to get new corners
+        self._spared: bool = False  # whether the latest image got none
         self._still_count = self._rested = 0
 
     def look(self, view: ImageView) -> Optional[np.ndarray]:
@@ -144,15 +146,16 @@ class CameraMotion:
     def _renewed(self, gray: np.ndarray, followed: Optional[np.ndarray]) -> np.ndarray:
         """Return the corners to follow from `gray` on: new ones in some rows of cells."""
         rows = gray.shape[0] // _CELL
-        count = -(-rows // _SHARE)
         if followed is None or len(followed) < len(self._corners) // 2:
             return _spread_corners(gray, 0, rows)
-        first = self._row if self._row < rows else 0
-        last = min(first + count, rows)
-        self._row = last
         x, y = followed.T
-        kept = ((y < first * _CELL) | (y >= last * _CELL)) & (x >= 0) & (y >= 0) & (
-            x < gray.shape[1]) & (y < gray.shape[0])
+        kept = (x >= 0) & (y >= 0) & (x < gray.shape[1]) & (y < gray.shape[0])
+        self._spared = not self._spared and len(followed) > _FAITHFUL * len(self._corners)
+        if self._spared:
+            return followed[kept]
+        first = self._row if self._row < rows else 0
+        self._row = last = min(first - (-rows // _SHARE), rows)
+        kept &= (y < first * _CELL) | (y >= last * _CELL)
         return np.concatenate((followed[kept], _spread_corners(gray, first, last)))
 
 
@@ -199,14 +202,14 @@ def _inside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 def _largest_shift(warp: np.ndarray, shape: Tuple[int, ...]) -> float:
     """Return how far the affine moves the image corner that it moves most, px."""
     height, width = shape[:2]
-    corners = np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]], np.float64)
-    return float(np.abs(warp @ corners - corners[:2]).max())
+    (a, b, x), (c, d, y) = warp.tolist()  # plain numbers are quicker than small arrays
+    return max(max(abs((a - 1) * u + b * v + x), abs(c * u + (d - 1) * v + y))
+               for u in (0, width) for v in (0, height))
 
 
 def _in_image_pixels(warp: np.ndarray, reduction: int) -> np.ndarray:
     """Return an affine between pixel indices of the working image in px of the full image."""
     # Boxes count from the edge of the first pixel, optical flow from its centre.
-    result = warp.copy()
-    result[:, 2] += 0.5 - warp[:, :2] @ (0.5, 0.5)
-    result[:, 2] *= reduction
-    return result
+    (a, b, x), (c, d, y) = warp.tolist()
+    return np.array([[a, b, (x + 0.5 * (1 - a - b)) * reduction],
+                     [c, d, (y + 0.5 * (1 - c - d)) * reduction]])
