@@ -11,6 +11,7 @@ from yolojet_ros.core.head import anchor_count, raw_reading
 from yolojet_ros.core.image_formats import FORMATS, ImageError, ImageView
 from yolojet_ros.core.model_card import ModelCard
 from yolojet_ros.inference.backend import BackendError, HostBackend
+from yolojet_ros.pipeline import stream as stream_
 from yolojet_ros.pipeline.detector import Detector
 from yolojet_ros.pipeline.stream import Stream
 from yolojet_ros.sim.scene import Scene
@@ -108,11 +109,11 @@ def _film(count):
 
 
 class _TruthNetwork(_Network):
-    """A network that sees the objects of a film, and leaves the CPU free or not."""
+    """A network that sees the objects of a film."""
 
-    def __init__(self, film, overlaps, depth=1):
+    def __init__(self, film, depth=1):
         super().__init__()
-        self.overlaps, self.depth = overlaps, depth
+        self.depth = depth
         self._boxes = iter(frame.boxes / 2 for frame in film)
 
     def run(self, tensor):
@@ -121,10 +122,10 @@ class _TruthNetwork(_Network):
         return [[raw_output(centres.tolist(), [[0.9, 0, 0]] * len(boxes), _SIZE)[0]]]
 
 
-def _tracked(film, overlaps, depth=1):
+def _tracked(film, depth=1):
     """Return (ids, what the tracker holds) after each frame of a film."""
     tracker, found = Tracker(TrackerParams()), []
-    detector = Detector(_TruthNetwork(film, overlaps, depth))
+    detector = Detector(_TruthNetwork(film, depth))
     stream = Stream(detector.backend.card, FilterParams(), tracker, CameraMotion('flow'))
     for index, frame in enumerate(film):
         view = ImageView.from_bgr(frame.image.copy())
@@ -141,17 +142,19 @@ def _tracked(film, overlaps, depth=1):
     return [frame.detections.ids.tolist() for frame in found], tracker.tracks
 
 
-def test_motion_that_another_thread_finds_is_the_same():
+def test_motion_that_another_thread_finds_is_the_same(monkeypatch):
     film = _film(30)
-    ids, tracks = _tracked(film, False)
+    ids, tracks = _tracked(film)
     assert max(max(found, default=0) for found in ids) >= 6
-    assert _tracked(film, True) == (ids, tracks)
+    monkeypatch.setattr(stream_, '_CORES', 1)  # no thread then
+    assert _tracked(film) == (ids, tracks)
 
 
-@pytest.mark.parametrize('overlaps', [False, True])
-def test_frames_in_flight_are_tracked_in_their_order(overlaps):
+@pytest.mark.parametrize('cores', [1, 4])
+def test_frames_in_flight_are_tracked_in_their_order(cores, monkeypatch):
+    monkeypatch.setattr(stream_, '_CORES', cores)
     film = _film(30)
-    (ids, tracks), (again, held) = _tracked(film, False), _tracked(film, overlaps, depth=2)
+    (ids, tracks), (again, held) = _tracked(film), _tracked(film, depth=2)
     # Objects are masked a frame later then, so the motion may differ by a little.
     assert again == ids
     for track, other in zip(tracks, held):

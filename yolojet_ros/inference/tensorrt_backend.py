@@ -55,7 +55,6 @@ class TensorRTBackend(Backend):
     """
 
     name = 'tensorrt'
-    overlaps = True
 
     def __init__(
         self, model: Union[str, Path], device: int = 0, depth: int = 1,

@@ -39,8 +39,7 @@ class Detector:
         """
         for shot in shots:
             shot.times = StageTimes()
-            if self.backend.overlaps:
-                shot.stream.start(shot)
+            shot.stream.start(shot)
         self.backend.submit(
             [shot.view for shot in shots], [shot.used for shot in shots],
             [shot.times for shot in shots])

@@ -120,9 +120,9 @@ class Stream:
 
     def start(self, shot: Shot) -> None:
         """
-        Begin to look for the camera's motion, in a thread of its own.
+        Begin to look for the camera's motion, in a thread of its own; `watch` waits for it.
 
-        Called before the image goes to a network that leaves the CPU free; `watch` waits for it.
+        Called before the image is copied and computed: even a network on all cores leaves gaps.
         """
         if self._wants_motion(shot) and not self.camera_motion.resting and _CORES > 1:
             if self._helper is None:
