@@ -109,6 +109,8 @@ KNOWN = [
         spec('graph2_pred_boxes', 1, 1000, 4), spec('graph2_pred_scores', 1, 1000),
         spec('graph2_pred_classes', 1, 1000, dtype='int64')], {'inputs': (BYTES,)}),
     ('deepstream', 'detect', 0, [spec('output', 1, ANCHORS, 6)], {'card': 'head: deepstream'}),
+    ('deepstream_anchors', 'detect', 0, [spec('output', 1, 3 * ANCHORS, 6)],
+     {'card': 'head: deepstream_anchors'}),
     ('classify', 'classify', 1000, [spec('output0', 1, 1000)],
      {'names': 1000, 'metadata': {'task': 'classify'}}),
 ]

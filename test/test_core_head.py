@@ -20,6 +20,11 @@ def test_every_family_is_recognised(key, task, classes, outputs, arguments):
     assert card.names and card.evidence
 
 
+def test_a_class_that_is_named_tells_objectness_from_a_label():
+    card = read_card([spec('output', 1, 3 * ANCHORS, 6)], names=1)
+    assert card.head.head.key == 'yolov5' and card.head.classes == 1
+
+
 def test_every_head_of_the_table_has_a_sample():
     assert {row[0] for row in KNOWN} == {head.key for head in HEADS}
 
@@ -29,6 +34,10 @@ def test_every_head_of_the_table_has_a_sample():
      '"head: yolov8_transposed".*"head: yolov6".*"head: yolox".*"head: yolox_grid"'),
     ([spec('output', 1, ANCHORS, 85)], {'names': 80}, '3 kinds.*m.card.yaml.*"head: yolox"'),
     ([spec('output', 1, ANCHORS, 6)], {}, '"head: yolov8_transposed".*"head: deepstream"'),
+    ([spec('output', 1, 3 * ANCHORS, 6)], {},
+     '2 kinds.*"head: yolov5".*"head: deepstream_anchors"'),
+    ([spec('output', 1, 3 * ANCHORS, 6)], {'names': 3},
+     'proves too little.*"head: deepstream_anchors"'),
     ([spec('output', 1, ANCHORS, 6)], {'names': 2},
      '"head: yolov8_transposed".*"head: deepstream"'),
     ([spec('output0', 1, 84, ANCHORS), spec('map', 1, 64, 160, 160)], {},

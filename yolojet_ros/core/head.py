@@ -159,6 +159,8 @@ HEADS: Tuple[Head, ...] = (
          **_NMS_PARTS),
     Head('deepstream', 'boxes before NMS as DeepStream-Yolo exports them', ('B A 6',),
          label=Place(0, 5), corners=True),
+    Head('deepstream_anchors', 'boxes of YOLOv5 and YOLOv7 before NMS as DeepStream-Yolo exports '
+         'them', ('B 3A 6',), label=Place(0, 5), corners=True),
     Head('classify', 'a classifier', ('B C',), score=Place(0, 0), tasks=('classify',),
          input=_CROPPED),
 )
@@ -280,7 +282,9 @@ def _evidence(head: Head, facts: Facts, reading: Reading, named: bool) -> Eviden
     told = reading.classes and facts.classes and not two
     if told:
         return Evidence.CLASSES
-    return Evidence.SIZES if head.sizes_tell else Evidence.POSSIBLE
+    # So are objectness and one class.
+    one = reading.classes == 1 and head.objectness is not None and not reading.masks
+    return Evidence.SIZES if head.sizes_tell and not one else Evidence.POSSIBLE
 
 
 def _tasks(head: Head, facts: Facts) -> Iterator[Tuple[str, Optional[int]]]:
