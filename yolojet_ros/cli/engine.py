@@ -58,6 +58,8 @@ def _add_build(commands: argparse._SubParsersAction) -> None:
     parser.add_argument('--calib', dest='calibration', metavar='SOURCE', help=(
         'images for INT8 without Q/DQ: a folder, a bag, or scene'))
     parser.add_argument('--num-calib', type=whole(1), default=500, help='how many of them (500)')
+    parser.add_argument('--calibrator', choices=('entropy', 'minmax'), default='entropy',
+                        help='how TensorRT finds ranges in them (entropy)')
     parser.add_argument('--timing-cache', metavar='FILE',
                         help='keeps kernel timings, so that the next build is quicker')
     parser.add_argument('--dla', type=int, metavar='N', help='use this DLA core')

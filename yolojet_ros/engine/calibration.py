@@ -1,4 +1,4 @@
-"""Entropy calibration for INT8 without Q/DQ, until TensorRT 10."""
+"""Calibration by TensorRT itself for INT8 without Q/DQ, until TensorRT 10."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import numpy as np
 from yolojet_ros.core.files import atomic_path
 from yolojet_ros.inference.cuda.device import Device
 
+# The method, and the class of TensorRT that does it.
+CALIBRATORS = {'entropy': 'IInt8EntropyCalibrator2', 'minmax': 'IInt8MinMaxCalibrator'}
+
 
 def data_hash(tensors: Sequence[np.ndarray]) -> str:
     """Return the SHA-256 of calibration images, so that a cache of others is not reused."""
@@ -20,24 +23,29 @@ def data_hash(tensors: Sequence[np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def cache_path(engine: str, model: str, data: str) -> Path:
-    """Return where the calibration cache lies: beside the engine, named by both hashes."""
+def cache_path(engine: str, model: str, data: str, method: str) -> Path:
+    """Return where the calibration cache lies: beside the engine, named by all it depends on."""
     path = Path(engine)
-    return path.with_name(f'{path.stem}.{model[:8]}-{data[:8]}.calibration')
+    return path.with_name(f'{path.stem}.{model[:8]}-{data[:8]}-{method}.calibration')
 
 
-def make_calibrator(trt, device: Device, tensors: Sequence[np.ndarray], batch: int, cache: Path):
+def make_calibrator(
+    trt, device: Device, tensors: Sequence[np.ndarray], batch: int, cache: Path,
+    method: str = 'entropy',
+):
     """
-    Return a trt.IInt8EntropyCalibrator2 over letterboxed images.
+    Return a trt.IInt8Calibrator over letterboxed images.
 
     :param device: current
     :param tensors: float32[1, 3, H, W], at least `batch` of them
-    :param cache: file that keeps TensorRT's histograms between builds
+    :param cache: file that keeps TensorRT's ranges between builds
+    :param method: a key of CALIBRATORS
     """
+    base = getattr(trt, CALIBRATORS[method])
 
-    class Calibrator(trt.IInt8EntropyCalibrator2):
+    class Calibrator(base):
         def __init__(self) -> None:
-            trt.IInt8EntropyCalibrator2.__init__(self)
+            base.__init__(self)
             self._next = 0
             self._memory = device.allocate(batch * tensors[0].nbytes)
 

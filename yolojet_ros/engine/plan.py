@@ -13,6 +13,7 @@ from yolojet_ros.engine.profiles import Profile
 
 BEST = 'best'
 NMS_KINDS = ('none', 'plugin', 'layer')
+CALIBRATORS = ('entropy', 'minmax')
 DEFAULT_CALIBRATION_IMAGES = 500
 
 
@@ -26,6 +27,7 @@ class Options:
     workspace_mib: limit of the builder's scratch memory
     calibration: 'scene', a folder of images or a bag, for INT8 without Q/DQ
     num_calib: how many images of it
+    calibrator: 'entropy' or 'minmax', how TensorRT finds ranges in them
     timing_cache: file that keeps kernel timings between builds
     dla: core of the deep learning accelerator to use
     optimization_level: 0 (quick build) to 5 (thorough)
@@ -46,6 +48,7 @@ class Options:
     batch: Optional[int] = None
     calibration: Optional[str] = None
     num_calib: int = DEFAULT_CALIBRATION_IMAGES
+    calibrator: str = 'entropy'
     timing_cache: Optional[str] = None
     dla: Optional[int] = None
     optimization_level: Optional[int] = None
@@ -124,6 +127,7 @@ class BuildPlan:
             'tactic_sources': list(self.tactic_sources), 'nms': self.options.nms,
             'plugins': list(self.options.plugins), 'calibration': self.options.calibration,
             'calibration_images': self.options.num_calib if self.options.calibration else 0,
+            'calibrator': self.options.calibrator if self.options.calibration else None,
             'timing_cache': self.options.timing_cache, 'strict': self.options.strict,
             'typed': not weak, 'options': asdict(self.options)}
 
@@ -165,6 +169,9 @@ def resolve(options: Options) -> BuildPlan:
             raise UserError('a DLA core has no FP32; use --precision fp16 or int8 with --dla')
     if options.nms not in NMS_KINDS:
         raise UserError(f'--nms is "{options.nms}"; choose {", ".join(NMS_KINDS)}')
+    if options.calibrator not in CALIBRATORS:
+        raise UserError(
+            f'--calibrator is "{options.calibrator}"; choose {", ".join(CALIBRATORS)}')
     out = options.out or str(Path(options.onnx).with_suffix('.engine'))
     for written in (out, options.timing_cache):
         if written is not None:

@@ -120,8 +120,10 @@ def _calibrator(trt, device: Device, plan: BuildPlan, facts: ModelFacts, progres
     tensors: List[np.ndarray] = network_inputs(
         plan.options.calibration, plan.options.num_calib, facts.card)
     digest = calibration.data_hash(tensors)
-    cache = calibration.cache_path(plan.out, facts.sha256, digest)
-    return calibration.make_calibrator(trt, device, tensors, plan.batch, cache), digest
+    method = plan.options.calibrator
+    cache = calibration.cache_path(plan.out, facts.sha256, digest, method)
+    return calibration.make_calibrator(
+        trt, device, tensors, plan.batch, cache, method), digest
 
 
 def _verify(session: Session, plan: BuildPlan, facts: ModelFacts, card, precision: str,
