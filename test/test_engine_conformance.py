@@ -123,6 +123,20 @@ def test_every_combination_is_built_right_or_refused(version, kind, use, models,
         assert card.precision == precision and card.verification['passed'], case
 
 
+@pytest.mark.parametrize('method', ['entropy', 'minmax'])
+def test_the_calibrator_that_was_asked_for_finds_the_ranges(method, use, models, tmp_path):
+    trt = use('8.6')
+    build(tmp_path, models['float'], precision='int8', calibration='scene', num_calib=2,
+          calibrator=method)
+    used = trt.made.configs[-1]._calibrator
+    assert isinstance(used, trt.IInt8MinMaxCalibrator) == (method == 'minmax')
+    (cache,) = tmp_path.glob('*.calibration')
+    assert cache.stem.endswith(method)
+    with pytest.raises(UserError, match='choose entropy, minmax'):
+        build(tmp_path, models['float'], precision='int8', calibration='scene', num_calib=2,
+              calibrator='median')
+
+
 @pytest.mark.parametrize('version', trt_standin.VERSIONS)
 def test_runtime_finds_what_onnx_runtime_finds(version, use, models, tmp_path):
     use(version)

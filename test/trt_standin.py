@@ -722,7 +722,7 @@ def _memory(pointer, shape, value):
 
 _CLASSES = {
     'ILogger': _ILogger, 'IInt8EntropyCalibrator2': _Callback,
-    'IInt8MinMaxCalibrator': _Callback, 'IProgressMonitor': _Callback,
+    'IInt8MinMaxCalibrator': type('_MinMax', (_Callback,), {}), 'IProgressMonitor': _Callback,
     'IProfiler': _Callback, 'Builder': _Builder, 'OnnxParser': _Parser, 'Runtime': _Runtime,
     'PluginField': _Plain, 'PluginFieldCollection': _Plain}
 _PRIVATE = {
