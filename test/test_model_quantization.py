@@ -40,7 +40,7 @@ def _run(model: onnx.ModelProto, tensor: np.ndarray) -> np.ndarray:
 
 def _quantized(opset: int = 17, method: str = 'minmax', keep=()) -> onnx.ModelProto:
     model = _model(opset)
-    tensors = [n.input[0] for n in quantization.quantizable(model)]
+    tensors = quantization.calibrated(model, quantization.quantizable(model))
     thresholds = calibrate(model, tensors, _inputs(), method)
     return quantization.quantize(model, thresholds, method, keep)
 
@@ -56,11 +56,11 @@ def test_quantized_model_has_the_form_that_tensorrt_accepts(opset, method, tmp_p
     assert {o.domain for o in model.opset_import} == {''}
     constants = onnx_file.initializers(model)
     convolutions = {n.name: n for n in model.graph.node if n.op_type == 'Conv'}
-    bare = set(onnx_file.bare_convolutions(model))
-    assert len(convolutions) == 64 and len(bare) == 7
+    decoding = {model.graph.node[place].name for place in onnx_graph.decoding(model.graph)}
+    assert len(convolutions) == 64 and len(decoding.intersection(convolutions)) == 1
     for name, node in convolutions.items():
         dequantized = [i.endswith('_dequantized') for i in node.input]
-        assert dequantized[:2] == [name not in bare] * 2
+        assert dequantized[:2] == [name not in decoding] * 2
         assert not any(dequantized[2:]), 'a bias must stay float'
     for node in model.graph.node:
         if node.op_type == 'QuantizeLinear':
@@ -72,6 +72,58 @@ def test_quantized_model_has_the_form_that_tensorrt_accepts(opset, method, tmp_p
     for name, tensor in constants.items():
         if tensor.data_type in integers:
             assert not onnx.numpy_helper.to_array(tensor).any(), f'{name} is no zero point'
+
+
+_MOVES = ('Concat', 'Split', 'MaxPool', 'Resize')
+
+
+def _pairs(model):
+    """Return Q/DQ pairs by what they stand behind, and the scale of each."""
+    constants = onnx_file.initializers(model)
+    return {n.input[0]: onnx.numpy_helper.to_array(constants[n.input[1]])
+            for n in model.graph.node if n.op_type == 'QuantizeLinear'}
+
+
+def test_what_only_moves_has_one_scale_from_the_producer_to_the_convolution():
+    """TensorRT quantizes it once then, where it is computed, and moves INT8."""
+    model = _quantized()
+    scales, seen = _pairs(model), {}
+    makers = {name: node for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        if node.op_type not in _MOVES:
+            continue
+        if not any(name in scales for name in node.output):
+            continue  # of the decoding
+        seen[node.op_type] = seen.get(node.op_type, 0) + 1
+        values = node.input if node.op_type == 'Concat' else node.input[:1]
+        before = [onnx_graph.origin(name, makers) for name in values]
+        met = {float(scales[name]) for name in (*before, *node.output) if name in scales}
+        assert len(met) == 1, node.name
+        for name in before:  # quantized itself, or moved here from what is
+            assert name in scales or makers[name].op_type in _MOVES, (node.name, name)
+    # What is pooled or upsampled goes into concatenations alone, and is quantized there.
+    assert seen == {'Concat': 13, 'Split': 8}
+
+
+def test_both_summands_of_a_residual_are_quantized():
+    model = _quantized()
+    sums = [n for n in model.graph.node if n.op_type == 'Add' and 'blocks' in n.name]
+    assert len(sums) == 6
+    for node in sums:
+        assert all(name.endswith('_dequantized') for name in node.input), node.name
+
+
+def test_what_reads_no_quantized_values_is_left_alone():
+    """One convolution asks for the ranges of what it reads, and for nothing else."""
+    model = _model()
+    node = quantization.quantizable(model)[1]
+    (name,) = quantization.calibrated(model, [node])
+    assert name == node.input[0]
+    result = quantization.insert_qdq(model, [node], {name: 2.54})
+    assert {k: float(v) for k, v in _pairs(result).items() if not v.ndim} == {
+        name: pytest.approx(0.02)}
+    with pytest.raises(KeyError):
+        quantization.insert_qdq(model, [node], {})
 
 
 def test_quantization_stays_near_the_float_model():
@@ -127,8 +179,9 @@ def test_layers_can_be_kept_in_float():
 def test_sensitivity_names_the_layer_with_the_broken_range():
     model = _model()
     nodes = quantization.quantizable(model)[:6]
-    thresholds = calibrate(model, [n.input[0] for n in nodes], _inputs(), 'minmax')
-    victim = nodes[3]
+    thresholds = calibrate(
+        model, quantization.calibrated(model, nodes), _inputs(), 'minmax')
+    victim = nodes[4]
     assert sum(n.input[0] == victim.input[0] for n in nodes) == 1
     thresholds[victim.input[0]] = 1e-3
     costs = layer_costs(model, nodes, _inputs(), thresholds)
@@ -225,7 +278,7 @@ def test_int8_over_fp16_is_typed_at_opset_19():
 def test_scales_of_almost_nothing_stay_positive_in_fp16():
     model = _model()
     nodes = quantization.quantizable(model)
-    thresholds = {n.input[0]: 1e-7 for n in nodes}
+    thresholds = dict.fromkeys(quantization.calibrated(model, nodes), 1e-7)
     both = to_fp16(quantization.quantize(model, thresholds, 'minmax'), 'm')
     quantization.check_qdq(both)
 

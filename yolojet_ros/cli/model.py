@@ -184,7 +184,7 @@ def _quantize(args: argparse.Namespace) -> int:
     inputs = network_inputs(args.data, args.images, onnx_file.card(model, args.model.name))
     cache = None if args.no_cache else calibration.default_cache()
     thresholds = calibration.calibrate(
-        model, sorted({node.input[0] for node in nodes}), inputs, args.method, cache)
+        model, quantization.calibrated(model, nodes), inputs, args.method, cache)
     keep_float = list(args.keep_float)
     if args.sensitivity or args.float_layers:
         costs = layer_costs(model, nodes, inputs[:16], thresholds)
@@ -201,7 +201,7 @@ def _quantize(args: argparse.Namespace) -> int:
     quantized = len(quantization.quantizable(model, keep_float))
     rest = sum(node.op_type == 'Conv' for node in model.graph.node) - quantized
     print(f'{args.output}: {quantized} convolutions in INT8, calibrated on {len(inputs)} images '
-          f'({args.method}); {rest} stay in float (no activation behind them, or kept)')
+          f'({args.method}); {rest} stay in float (they decode, or are kept)')
     _print_remaining(result)
     return 0
 

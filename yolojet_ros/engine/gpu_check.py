@@ -250,7 +250,7 @@ class GpuCheck:
         from yolojet_ros.model.calibration_images import network_inputs
         model = onnx_file.load(Path(onnx))
         onnx_file.name_nodes(model)
-        tensors = sorted({node.input[0] for node in quantization.quantizable(model)})
+        tensors = quantization.calibrated(model, quantization.quantizable(model))
         images = network_inputs(
             self._calibration_folder(), min(128, self._options.calibration_images),
             onnx_file.card(model, onnx))

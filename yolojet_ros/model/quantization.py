@@ -1,10 +1,12 @@
 """
 Explicit INT8: insert Q/DQ pairs in the one form that TensorRT 8 to 11 all accept.
 
-Symmetric, per tensor for activations and per output channel for weights; only at the
-inputs of convolutions, so that TensorRT can choose how to fuse what lies between them.
-Weights stay float and get a pair of their own, because TensorRT 8 rejects integer
-initializers.
+Symmetric, per tensor for activations and per output channel for weights. A pair stands behind
+whatever computes values that a convolution reads, where TensorRT fuses it, and again in front of
+the convolution, with one scale for all that is split, concatenated, resized or pooled in between:
+so that runs in INT8, too, and nothing is quantized on its own (scale_groups). The summands of a
+residual have pairs as well, each its own scale. Weights stay float and get a pair of their own,
+because TensorRT 8 rejects integer initializers.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ import numpy as np
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
-from yolojet_ros.model import onnx_file
+from yolojet_ros.model import onnx_file, onnx_graph
+from yolojet_ros.model.scale_groups import ScaleGroups
 
 if TYPE_CHECKING:
     import onnx
@@ -29,7 +32,7 @@ _LIMIT = 127.0
 
 def quantizable(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> List:
     """
-    Return the Conv nodes to quantize: all with an activation behind, but `keep_float`.
+    Return the Conv nodes to quantize: all with trained weights, but `keep_float`.
 
     :raises UserError: if a name in `keep_float` is no convolution, or none is left.
     """
@@ -37,12 +40,25 @@ def quantizable(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> Lis
     unknown = sorted(set(keep_float) - {node.name for node in convolutions})
     if unknown:
         raise UserError(f'the model has no convolution named "{unknown[0]}" to keep in float')
-    skipped = {*onnx_file.bare_convolutions(model), *keep_float}
+    decoding = {model.graph.node[place].name for place in onnx_graph.decoding(model.graph)}
     constants = onnx_file.initializers(model)
-    found = [n for n in convolutions if n.name not in skipped and n.input[1] in constants]
+    found = [n for n in convolutions
+             if n.name not in decoding.union(keep_float) and n.input[1] in constants]
     if not found:
         raise UserError('the model has no convolution that can be quantized')
     return found
+
+
+def calibrated(model: onnx.ModelProto, nodes: Sequence) -> List[str]:
+    """Name the activations whose range has to be known to quantize `nodes`."""
+    groups = ScaleGroups(model)
+    return groups.computed(_read(groups, nodes))
+
+
+def _read(groups: ScaleGroups, nodes: Sequence) -> List[str]:
+    """Name what `nodes` read, and the summands of the residuals among it."""
+    tensors = [node.input[0] for node in nodes]
+    return tensors + [name for add in groups.residuals_in(tensors) for name in add.input]
 
 
 def check_source(model: onnx.ModelProto, source: str) -> None:
@@ -63,10 +79,10 @@ def insert_qdq(
     model: onnx.ModelProto, nodes: Sequence, thresholds: Mapping[str, float],
 ) -> onnx.ModelProto:
     """
-    Return a copy of `model` with Q/DQ pairs before `nodes`.
+    Return a copy of `model` with Q/DQ pairs before `nodes`, and behind what computes their inputs.
 
     :param nodes: Conv nodes of `model` with constant weights.
-    :param thresholds: of each activation they read, the magnitude that becomes 127.
+    :param thresholds: of each of calibrated(model, nodes), the magnitude that becomes 127.
     """
     import onnx
 
@@ -74,18 +90,39 @@ def insert_qdq(
     result.CopyFrom(model)
     graph = result.graph
     constants = onnx_file.initializers(result)
-    writer = _PairWriter(graph)
+    groups = ScaleGroups(result)
     chosen = {node.name for node in nodes}
+    convolutions = [node for node in graph.node if node.op_type == 'Conv']
+    quantized = [node for node in convolutions if node.name in chosen]
+    summed = groups.residuals_in([node.input[0] for node in quantized])
+    computed = groups.computed(_read(groups, quantized))
+    shared = groups.thresholds({name: thresholds[name] for name in computed})
+    writer = _PairWriter(graph)
+
+    def read_pair(node, index: int) -> None:
+        name = node.input[index]
+        scale = np.float32(shared[groups.root(name)] / _LIMIT)
+        node.input[index] = writer.pair(name, scale)
+
+    kept = {id(node) for node in convolutions} - {id(node) for node in quantized}
+    behind = set(computed)
     for node in list(graph.node):
-        if node.name not in chosen:
-            continue
-        activation, weight = node.input[0], node.input[1]
-        node.input[0] = writer.pair(activation, np.float32(thresholds[activation] / _LIMIT))
-        values = onnx.numpy_helper.to_array(constants[weight])
+        if id(node) in kept:
+            continue  # what stays in float reads what was computed in float
+        for index, name in enumerate(node.input):
+            if name in behind:
+                read_pair(node, index)
+    done = set(writer.pairs.values())
+    for node, indices in [(n, (0,)) for n in quantized] + [(n, (0, 1)) for n in summed]:
+        for index in indices:
+            if node.input[index] not in done:
+                read_pair(node, index)
+    for node in quantized:
+        values = onnx.numpy_helper.to_array(constants[node.input[1]])
         peaks = np.abs(values).reshape(len(values), -1).max(1)
         # A channel of zeros would have scale 0; any positive scale keeps it zero.
         scales = (np.where(peaks > 0, peaks, 1.0) / _LIMIT).astype(np.float32)
-        node.input[1] = writer.pair(weight, scales)
+        node.input[1] = writer.pair(node.input[1], scales)
     _sort(graph, writer.nodes)
     return result
 
@@ -95,15 +132,15 @@ class _PairWriter:
 
     def __init__(self, graph) -> None:
         self._graph = graph
-        self._pairs: Dict[str, str] = {}
+        self.pairs: Dict[str, str] = {}
         self.nodes: List = []
 
     def pair(self, tensor: str, scale: np.ndarray) -> str:
         """Return the name of the dequantized tensor."""
         from onnx import helper, numpy_helper
 
-        if tensor in self._pairs:
-            return self._pairs[tensor]
+        if tensor in self.pairs:
+            return self.pairs[tensor]
         per_channel = {'axis': 0} if scale.ndim else {}
         names = [f'{tensor}_{suffix}' for suffix in (
             'scale', 'zero_point', 'quantized', 'dequantized')]
@@ -115,7 +152,7 @@ class _PairWriter:
         self.nodes.append(helper.make_node(
             'DequantizeLinear', [names[2], *names[:2]], [names[3]], name=names[3],
             **per_channel))
-        self._pairs[tensor] = names[3]
+        self.pairs[tensor] = names[3]
         return names[3]
 
 
@@ -180,7 +217,7 @@ def quantize(
     """
     Return the explicit INT8 form of a checked FP32 model.
 
-    :param thresholds: as calibration.calibrate() returns them.
+    :param thresholds: as calibration.calibrate() returns them for calibrated().
     :param method: how they were found, for the metadata.
     :param keep_float: names of further convolutions to leave in float.
     """

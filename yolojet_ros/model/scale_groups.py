@@ -25,27 +25,29 @@ class ScaleGroups:
     Sets of activations with one scale each, by union-find over their names.
 
     :param model: its decoding, behind the last trained layers, is left out.
-    :param tie_residuals: give both summands of a residual one scale, too.
     """
 
-    def __init__(self, model: onnx.ModelProto, tie_residuals: bool = False) -> None:
+    def __init__(self, model: onnx.ModelProto) -> None:
         graph = model.graph
         self._parents: Dict[str, str] = {}
         self._constants = set(onnx_file.initializers(model))
         self._moved: Dict[str, bool] = {graph.input[0].name: False}
-        self.residuals: List = []
+        self._sums: List = []
         decoding = onnx_graph.decoding(graph)
         for place, node in enumerate(graph.node):
             if place in decoding:
                 continue
-            moves = _is_move(node)
+            moves = self._is_move(node)
             self._moved.update((name, moves) for name in node.output)
             if moves:
                 self._unite((*node.input[:_MOVES[node.op_type]], *node.output))
             elif node.op_type == 'Add' and not self._constants.intersection(node.input):
-                self.residuals.append(node)
-                if tie_residuals:
-                    self._unite(node.input)
+                self._sums.append(node)
+
+    def residuals_in(self, tensors: Iterable[str]) -> List[onnx.NodeProto]:
+        """Return the sums of two activations whose result is in the groups of `tensors`."""
+        roots = {self.root(name) for name in tensors}
+        return [node for node in self._sums if self.root(node.output[0]) in roots]
 
     def root(self, tensor: str) -> str:
         """Name the group of a tensor."""
@@ -72,8 +74,9 @@ class ScaleGroups:
         first, *others = sorted(roots)
         self._parents.update((other, first) for other in others)
 
-
-def _is_move(node) -> bool:
-    if node.op_type == 'Resize':
-        return all(a.s == b'nearest' for a in node.attribute if a.name == 'mode')
-    return node.op_type in _MOVES
+    def _is_move(self, node) -> bool:
+        if node.op_type == 'Resize':
+            return all(a.s == b'nearest' for a in node.attribute if a.name == 'mode')
+        # What is concatenated with constants has values of its own.
+        return node.op_type in _MOVES and not (
+            node.op_type == 'Concat' and self._constants.intersection(node.input))
