@@ -24,14 +24,14 @@ def sort_nodes(graph: onnx.GraphProto) -> None:
     for node in nodes:
         for inner in _subgraphs(node):
             sort_nodes(inner)
-    order = _order(nodes)
+    order = reading_order(nodes)
     if order != list(range(len(nodes))):
         copies = [_copy(nodes[place]) for place in order]
         del graph.node[:]
         graph.node.extend(copies)
 
 
-def _order(nodes: Sequence) -> List[int]:
+def reading_order(nodes: Sequence) -> List[int]:
     makers = {name: place for place, node in enumerate(nodes) for name in node.output if name}
     sources = [{makers[name] for name in reads(node) if name in makers} for node in nodes]
     readers: List[List[int]] = [[] for _ in nodes]
