@@ -68,6 +68,11 @@ def test_metadata_has_the_keys_and_form_of_exports_in_the_field():
     assert card.head == raw_reading(126, len(NAMES)) and not card.half
 
 
+def test_bare_convolutions_are_the_heads_last_and_the_distances():
+    names = onnx_file.bare_convolutions(onnx.load_model_from_string(exported()))
+    assert len(names) == 7
+
+
 def _fixed_head(opset: int) -> onnx.ModelProto:
     """Return a model whose raw head is the same crowd of boxes whatever the image."""
     rng = np.random.default_rng(3)

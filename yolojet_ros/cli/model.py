@@ -201,7 +201,7 @@ def _quantize(args: argparse.Namespace) -> int:
     quantized = len(quantization.quantizable(model, keep_float))
     rest = sum(node.op_type == 'Conv' for node in model.graph.node) - quantized
     print(f'{args.output}: {quantized} convolutions in INT8, calibrated on {len(inputs)} images '
-          f'({args.method}); {rest} stay in float (they decode, or are kept)')
+          f'({args.method}); {rest} stay in float (no activation behind them, or kept)')
     _print_remaining(result)
     return 0
 

@@ -177,6 +177,26 @@ def consumers(model: onnx.ModelProto) -> Dict[str, List[onnx.NodeProto]]:
     return readers
 
 
+def bare_convolutions(model: onnx.ModelProto) -> List[str]:
+    """
+    Name the convolutions without an activation behind them.
+
+    In YOLOv8 these are the last ones of the head's branches and the DFL. They carry box
+    distances and class logits, which eight bits hold badly, so they stay in float.
+    Found by structure: SiLU is either x * Sigmoid(x) or one node.
+    """
+    readers = consumers(model)
+    return [node.name for node in model.graph.node
+            if node.op_type == 'Conv' and not _activated(node.output[0], readers)]
+
+
+def _activated(tensor: str, readers: Mapping[str, List]) -> bool:
+    kinds = {reader.op_type for reader in readers.get(tensor, ())}
+    if kinds & {'Relu', 'LeakyRelu', 'Clip', 'HardSwish', 'Swish', 'QuickGelu', 'Mish'}:
+        return True
+    return {'Sigmoid', 'Mul'} <= kinds
+
+
 def name_nodes(model: onnx.ModelProto) -> None:
     """Give every node a name of its own, because quantization refers to nodes by name."""
     taken: Set[str] = set()

@@ -21,7 +21,7 @@ import numpy as np
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
-from yolojet_ros.model import onnx_file, onnx_graph
+from yolojet_ros.model import onnx_file
 from yolojet_ros.model.scale_groups import ScaleGroups
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _LIMIT = 127.0
 
 def quantizable(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> List:
     """
-    Return the Conv nodes to quantize: all with trained weights, but `keep_float`.
+    Return the Conv nodes to quantize: all with an activation behind, but `keep_float`.
 
     :raises UserError: if a name in `keep_float` is no convolution, or none is left.
     """
@@ -40,10 +40,9 @@ def quantizable(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> Lis
     unknown = sorted(set(keep_float) - {node.name for node in convolutions})
     if unknown:
         raise UserError(f'the model has no convolution named "{unknown[0]}" to keep in float')
-    decoding = {model.graph.node[place].name for place in onnx_graph.decoding(model.graph)}
+    skipped = {*onnx_file.bare_convolutions(model), *keep_float}
     constants = onnx_file.initializers(model)
-    found = [n for n in convolutions
-             if n.name not in decoding.union(keep_float) and n.input[1] in constants]
+    found = [n for n in convolutions if n.name not in skipped and n.input[1] in constants]
     if not found:
         raise UserError('the model has no convolution that can be quantized')
     return found
