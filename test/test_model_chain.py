@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 import pytest
 
@@ -35,7 +36,8 @@ def test_train_export_prune_quantize_evaluate(tmp_path, capsys, monkeypatch):
     assert _yolojet('quantize', folder / 'p.onnx', folder / 'q.onnx', '--images', 4) == 0
     assert _yolojet('quantize', folder / 'n.onnx', folder / 'q16.onnx', '--images', 4,
                     '--float-layers', 2, '--fp16') == 0
-    assert '55 convolutions in INT8' in capsys.readouterr().out
+    # Of 65; what is computed again goes with the layer that it is part of.
+    assert re.search('6[1-3] convolutions in INT8', capsys.readouterr().out)
     assert _yolojet('fp16', folder / 'n.onnx', folder / 'h.onnx') == 0
     assert _yolojet('info', folder / 'q.onnx') == 0
     assert 'quantization: INT8 Q/DQ, percentile' in capsys.readouterr().out

@@ -177,9 +177,7 @@ def _quantize(args: argparse.Namespace) -> int:
         print(f'{args.output}: INT8 with scales at run time. For ONNX Runtime on a CPU only: '
               'TensorRT has no operator whose scale is computed while it runs.')
         return 0
-    model = onnx_file.load(args.model)
-    onnx_file.name_nodes(model)
-    quantization.check_source(model, args.model.name)
+    model = quantization.prepare(onnx_file.load(args.model), args.model.name)
     nodes = quantization.quantizable(model, args.keep_float)
     inputs = network_inputs(args.data, args.images, onnx_file.card(model, args.model.name))
     cache = None if args.no_cache else calibration.default_cache()

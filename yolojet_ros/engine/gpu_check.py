@@ -248,8 +248,7 @@ class GpuCheck:
     def _quantize(self, onnx: str) -> str:
         from yolojet_ros.model import calibration, onnx_file, quantization
         from yolojet_ros.model.calibration_images import network_inputs
-        model = onnx_file.load(Path(onnx))
-        onnx_file.name_nodes(model)
+        model = quantization.prepare(onnx_file.load(Path(onnx)), onnx)
         tensors = quantization.calibrated(model, quantization.quantizable(model))
         images = network_inputs(
             self._calibration_folder(), min(128, self._options.calibration_images),

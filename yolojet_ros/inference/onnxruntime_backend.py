@@ -90,8 +90,7 @@ def _load_session(path: Path, threads: Optional[int], spinning: bool):
     options.intra_op_num_threads = threads or os.cpu_count() or 1
     options.add_session_config_entry('session.intra_op.allow_spinning', str(int(spinning)))
     try:
-        return onnxruntime.InferenceSession(
-            str(path), options, providers=['CPUExecutionProvider'], enable_fallback=False)
+        return _open_session(onnxruntime, path, options)
     except Exception as error:  # onnxruntime has no base class of its own
         if not path.is_file():
             raise UserError(f'{path} was removed while it was loaded; put it back') from error
@@ -99,6 +98,21 @@ def _load_session(path: Path, threads: Optional[int], spinning: bool):
         raise UserError(
             f'{path.name} ({path.stat().st_size} bytes) is not an ONNX file that ONNX Runtime '
             f'can load ({reason}); export or copy it again') from error
+
+
+def _open_session(onnxruntime, path: Path, options):
+    def load():
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=['CPUExecutionProvider'], enable_fallback=False)
+
+    try:
+        return load()
+    except Exception as error:  # onnxruntime has no base class of its own
+        if 'QLinear' not in str(error):
+            raise
+        # It fuses a concatenation between Q/DQ with FP16 scales into an operator without FP16.
+        options.add_session_config_entry('session.disable_quant_qdq', '1')
+        return load()
 
 
 def _read_head(

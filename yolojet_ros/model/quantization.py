@@ -4,9 +4,9 @@ Explicit INT8: insert Q/DQ pairs in the one form that TensorRT 8 to 11 all accep
 Symmetric, per tensor for activations and per output channel for weights. A pair stands behind
 whatever computes values that a convolution reads, where TensorRT fuses it, and again in front of
 the convolution, with one scale for all that is split, concatenated, resized or pooled in between:
-so that runs in INT8, too, and nothing is quantized on its own (scale_groups). The summands of a
-residual have pairs as well, each its own scale. Weights stay float and get a pair of their own,
-because TensorRT 8 rejects integer initializers.
+so that runs in INT8, too, and nothing is quantized on its own (scale_groups). Before, int8_layout
+rewrites what would be copied. The summands of a residual have pairs as well, each its own scale.
+Weights stay float and get a pair of their own, because TensorRT 8 rejects integer initializers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
-from yolojet_ros.model import onnx_file
+from yolojet_ros.model import int8_layout, onnx_file
 from yolojet_ros.model.scale_groups import ScaleGroups
 
 if TYPE_CHECKING:
@@ -30,9 +30,23 @@ if TYPE_CHECKING:
 _LIMIT = 127.0
 
 
+def prepare(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
+    """
+    Return a loaded FP32 model in the form that is quantized, which computes the same.
+
+    :param source: its name, for messages.
+    :raises UserError: if it is quantized or typed in half precision already.
+    """
+    onnx_file.name_nodes(model)
+    check_source(model, source)
+    return int8_layout.rewrite(model)
+
+
 def quantizable(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> List:
     """
     Return the Conv nodes to quantize: all with an activation behind, but `keep_float`.
+
+    What prepare() computes again stays in float with the convolution that it is part of.
 
     :raises UserError: if a name in `keep_float` is no convolution, or none is left.
     """
@@ -40,7 +54,8 @@ def quantizable(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> Lis
     unknown = sorted(set(keep_float) - {node.name for node in convolutions})
     if unknown:
         raise UserError(f'the model has no convolution named "{unknown[0]}" to keep in float')
-    skipped = {*onnx_file.bare_convolutions(model), *keep_float}
+    again = {name + int8_layout.AGAIN for name in keep_float}
+    skipped = {*onnx_file.bare_convolutions(model), *keep_float, *again}
     constants = onnx_file.initializers(model)
     found = [n for n in convolutions if n.name not in skipped and n.input[1] in constants]
     if not found:
@@ -214,8 +229,9 @@ def quantize(
     keep_float: Collection[str] = (),
 ) -> onnx.ModelProto:
     """
-    Return the explicit INT8 form of a checked FP32 model.
+    Return the explicit INT8 form of an FP32 model.
 
+    :param model: as prepare() returns it.
     :param thresholds: as calibration.calibrate() returns them for calibrated().
     :param method: how they were found, for the metadata.
     :param keep_float: names of further convolutions to leave in float.
