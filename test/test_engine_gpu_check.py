@@ -9,6 +9,7 @@ import cuda_on_host
 import host_device
 import pytest
 import trt_standin
+from yolojet_ros.core.errors import UserError
 from yolojet_ros.engine import gpu_check
 from yolojet_ros.engine.gpu_check import CheckOptions, Findings
 
@@ -46,6 +47,26 @@ def test_every_step_runs_and_is_judged(host, tmp_path):
     assert findings.details['environment']['GPU'] == 'Host GPU'
     gpu_check.save(findings, str(tmp_path / 'f.json'))
     assert 'figures' in (tmp_path / 'f.json').read_text()
+
+
+def test_precisions_are_compared_at_each_number_of_images(host, tmp_path):
+    model, said = conv_model.write(tmp_path, 'float'), []
+    findings = gpu_check.check(CheckOptions(
+        model, quantized=conv_model.write(tmp_path, 'qdq'), large=model,
+        precisions=('fp16', 'int8'), batches=(1, 3), engines=str(tmp_path / 'engines'),
+        frames=12), said.append)
+    assert not [figure for figure in findings.figures if 'failed' in figure.value]
+    rows = [line for line in '\n'.join(said).splitlines() if line.startswith(('| 1 |', '| 3 |'))]
+    assert [row.split(' | ')[:2] for row in rows] == [
+        ['| 1', 'FP16'], ['| 1', 'INT8'], ['| 3', 'FP16'], ['| 3', 'INT8']]
+    limits = {figure.name: figure.limit for figure in findings.figures if 'INT8 /' in figure.name}
+    assert limits['batch 1: time of INT8 / FP16'] == '<= 0.92x'
+    assert len(limits) == 4
+    assert len(list((tmp_path / 'engines').glob('*.engine'))) == 4
+    for row in findings.details['precisions']:
+        assert row['images_per_second'] > 0 and row['layers'] > 0
+    with pytest.raises(UserError, match='--large'):
+        gpu_check.check(CheckOptions(model, precisions=('fp16',)), said.append)
 
 
 def test_a_missed_figure_fails_the_check():

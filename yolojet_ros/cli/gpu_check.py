@@ -23,7 +23,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--model', help='FP32 ONNX file; default: the demo model')
     parser.add_argument('--quantized', metavar='ONNX',
                         help='its Q/DQ form; default: quantized here')
-    parser.add_argument('--large', metavar='ONNX', help='a 640x640 model to measure too, also for several cameras')
+    parser.add_argument('--large', metavar='ONNX',
+                        help='a 640x640 model to measure too, also for several cameras')
+    parser.add_argument('--precisions', nargs='+', choices=('fp32', 'fp16', 'int8'), default=[],
+                        help='only compare these of the model --large; --quantized is then its '
+                             'Q/DQ form')
+    parser.add_argument('--batches', nargs='+', type=whole(1), default=[1, 4, 16], metavar='N',
+                        help='numbers of images to compare them at (1 4 16)')
     parser.add_argument('--task', dest='tasks', metavar='ONNX', action='append', default=[],
                         help='a segment, pose or obb model: what its task adds (repeatable)')
     parser.add_argument('--engines', default='engines/gpu-check',
@@ -53,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     names = gpu_check.CheckOptions.__dataclass_fields__
     values = {name: value for name, value in vars(arguments).items() if name in names}
     values['tactic_sources'] = tuple(values['tactic_sources'])
-    values['tasks'] = tuple(values['tasks'])
+    for name in ('tasks', 'precisions', 'batches'):
+        values[name] = tuple(values[name])
     values['model'] = values['model'] or str(demo_model())
     findings = gpu_check.check(
         gpu_check.CheckOptions(**values), lambda line: print(line, flush=True))

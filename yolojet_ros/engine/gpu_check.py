@@ -19,7 +19,8 @@ from yolojet_ros.core.files import atomic_path
 from yolojet_ros.core.filters import FilterParams
 from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.stage_times import StageTimes
-from yolojet_ros.engine import benchmark, inspection, kernel_check, layers, workflow
+from yolojet_ros.engine import (
+    benchmark, inspection, kernel_check, layers, precision_table, workflow)
 from yolojet_ros.engine.plan import Options, resolve
 from yolojet_ros.inference.backend import BackendError
 from yolojet_ros.inference.cuda.device import Device
@@ -48,6 +49,8 @@ class CheckOptions:
 
     model: FP32 ONNX file of the demo model; quantized: its Q/DQ form, None makes it
     large: a 640x640 ONNX model to measure too
+    precisions: compare only these, of the large model (quantized is then its Q/DQ form), in
+        runs of each of `batches` images
     tasks: ONNX models with masks, keypoints or rotated boxes: what these add is measured
     engines: folder that keeps the engines; those that fit are used again
     frames, leak_frames: of the measurements
@@ -58,6 +61,8 @@ class CheckOptions:
     model: str
     quantized: Optional[str] = None
     large: Optional[str] = None
+    precisions: Tuple[str, ...] = ()
+    batches: Tuple[int, ...] = (1, 4, 16)
     tasks: Tuple[str, ...] = ()
     engines: str = 'engines/gpu-check'
     profile: str = 'auto'
@@ -125,6 +130,9 @@ class GpuCheck:
         """Run all steps and return what they found."""
         Path(self._options.engines).mkdir(parents=True, exist_ok=True)
         self._step('environment', self._environment)
+        if self._options.precisions:
+            self._compare_precisions()
+            return self.findings
         engines = {}
         for tag, precision, quantized, calibrated in VARIANTS:
             path = self._step(f'engine {tag}', lambda: self._engine(
@@ -382,6 +390,22 @@ class GpuCheck:
         add(f'{name} results that change with the number of images in a run',
             100 * changed['number'], unit=' %', digits=2)
 
+    def _compare_precisions(self) -> None:
+        options, rows = self._options, []
+        for batch in options.batches:
+            for kind in options.precisions:
+                row = self._step(f'{kind}, batch {batch}', lambda: precision_table.measure(
+                    self._engine(options.large, f'{kind}-b{batch}', kind, kind == 'int8', False,
+                                 batch), kind, batch, options.frames, options.device))
+                rows += [] if row is None else [row]
+        self._say(precision_table.table(rows))
+        self.findings.details['precisions'] = [asdict(row) for row in rows]
+        for batch, time, rate in precision_table.int8_gains(rows):
+            self.findings.add(f'batch {batch}: time of INT8 / FP16', time,
+                              0.92 if batch == 1 else None, 'x')
+            self.findings.add(f'batch {batch}: images/s of INT8 / FP16', rate,
+                              1.25 if batch == 16 else None, 'x', least=True)
+
     def _task_speed(self, engine: Path) -> None:
         """Measure what a task adds to a frame, for as many objects as _OBJECTS."""
         backend = TensorRTBackend(engine, self._options.device)
@@ -526,5 +550,7 @@ def check(options: CheckOptions, say: Say) -> Findings:
     for path in filter(None, (options.model, options.large, options.quantized, *options.tasks)):
         if not Path(path).is_file():
             raise UserError(f'no model at {path}; give the path of an ONNX file')
+    if options.precisions and options.large is None:
+        raise UserError('--precisions compares engines of the model --large; give that, too')
     Device(options.device).close()
     return GpuCheck(options, say).run()
