@@ -1,13 +1,15 @@
 """
-Detect and track objects on the images of a camera.
+Detect and track objects on the images of a camera, or of several with one model.
 
     ros2 launch yolojet_ros detect.launch.py image_topic:=/camera/image_raw
     ros2 launch yolojet_ros detect.launch.py camera:=synthetic rviz:=true
     ros2 launch yolojet_ros detect.launch.py namespace:=front camera:=/dev/video0
+    ros2 launch yolojet_ros detect.launch.py cameras:=front,rear
 """
 
 import os
 from pathlib import Path
+from typing import List
 
 from ament_index_python.packages import get_package_prefix, PackageNotFoundError
 from launch import LaunchDescription
@@ -19,6 +21,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 from yolojet_ros.ros import middleware
+from yolojet_ros.ros.topics import of_camera
 
 # This file is installed to share/yolojet_ros/launch, and lies beside config in the sources.
 SHARE = Path(__file__).resolve().parent.parent
@@ -34,6 +37,9 @@ ARGUMENTS = (
                   'names, or else the demo model.'),
     ('backend', '', 'auto, tensorrt or onnxruntime. Empty takes that of params_file.'),
     ('image_topic', 'image_raw', 'Images to detect on; its /compressed is found beside it.'),
+    ('cameras', '', 'Names of several cameras, such as front,rear, that share the detector and its '
+                    'model: front/image_raw, front/detections ... Empty takes those of '
+                    'params_file.'),
     ('use_sim_time', '', 'Follow /clock: true for bags played with --clock and simulators. Empty '
                          'takes what params_file says.'),
     ('log_level', 'info', 'debug, info, warn, error or fatal, of the nodes of this package.'),
@@ -44,7 +50,7 @@ ARGUMENTS = (
                               'untouched. Empty takes YOLOJET_TRANSPORT_PROFILE, or else auto.'),
     ('camera', '', 'Start the camera node with this source: synthetic, a video, an image or a '
                    'folder of images, a camera index, /dev/videoN, or the URL of a stream. '
-                   'Empty starts none.'),
+                   'Empty starts none. With cameras:= one for each.'),
     ('frame_id', '', 'Frame of the camera node\'s images. Empty takes camera, after the '
                      'namespace: front/camera.'),
     ('rate', '', 'Images per second of the camera node. Empty takes that of its source.'),
@@ -56,7 +62,8 @@ ARGUMENTS = (
 )
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 # Arguments that are parameters. One that is not given is not passed, so that others decide.
-DETECTOR = {'model': str, 'backend': str, 'use_sim_time': bool, 'autostart': bool}
+DETECTOR = {'model': str, 'backend': str, 'cameras': list, 'use_sim_time': bool,
+            'autostart': bool}
 CAMERA = {'frame_id': str, 'rate': float, 'width': int, 'height': int}
 RESPAWN_SECONDS = 2.0
 
@@ -82,7 +89,7 @@ def _start(context):
     actions = [LogInfo(msg=f'images over DDS: {middleware.prepare_transport()}')]
     actions.append(_detector(value))
     if value['camera']:
-        actions.append(_camera(value))
+        actions += [_camera(value, name) for name in _names(value) or ('',)]
     if _is_true('rviz', value['rviz']):
         actions += _rviz(value)
     return actions
@@ -94,6 +101,10 @@ def _check(value):
     if value['log_level'].lower() not in LOG_LEVELS:
         raise ValueError(
             f'log_level is {value["log_level"]!r}; expected one of {", ".join(LOG_LEVELS)}')
+    if value['cameras'] and value['image_topic'] != 'image_raw':
+        raise ValueError(
+            f'image_topic is {value["image_topic"]!r} and cameras is {value["cameras"]!r}; images '
+            'of cameras come by NAME/image_raw, so give one of the two')
     idle = [name for name in CAMERA if value[name] and not value['camera']]
     if idle:
         get_logger('launch.user').warning(
@@ -107,7 +118,14 @@ def _detector(value):
                  [value['params_file'], _given(value, DETECTOR)], autostart)
 
 
-def _camera(value):
+def _names(value):
+    return [name.strip() for name in value['cameras'].split(',') if name.strip()]
+
+
+def _camera(value, name):
+    if name:
+        value = dict(value, namespace=make_namespace_absolute(
+            prefix_namespace(value['namespace'], name)))
     source = ParameterValue(value['camera'], value_type=str)
     kinds = dict(CAMERA, use_sim_time=bool)
     return _node(value, 'camera_node', 'camera', [{'source': source, **_given(value, kinds)}])
@@ -122,6 +140,8 @@ def _given(value, kinds):
 def _parameter(name, text, kind):
     if kind is bool:
         return _is_true(name, text)
+    if kind is list:
+        return ParameterValue(_names({name: text}), value_type=List[str])
     try:
         # Without its type a model of the name 8 would become a number.
         return ParameterValue(kind(text), value_type=kind)
@@ -146,11 +166,13 @@ def _rviz(value):
         get_logger('launch.user').warning(
             'rviz:=true, but rviz2 is not installed; going on without it')
         return []
+    first = (_names(value) or [''])[0]
     # The topics in the file are those of no namespace.
     return [Node(
         package='rviz2', executable='rviz2', namespace=value['namespace'], output='screen',
         arguments=['-d', RVIZ_FILE],
-        remappings=[('/image_raw', value['image_topic']), ('/debug_image', 'debug_image')])]
+        remappings=[('/image_raw', of_camera(first, value['image_topic'])),
+                    ('/debug_image', of_camera(first, 'debug_image'))])]
 
 
 def _is_true(name, text):

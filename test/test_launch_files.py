@@ -138,6 +138,24 @@ def _receive(peer, kind, topic, count=1):
     return got
 
 
+def test_several_cameras_share_one_detector(launch, connect, model):
+    launched = launch('detect.launch.py', namespace='robot', cameras='front, rear', model=model,
+                      camera='synthetic', rate=5)
+    peer = connect('robot/detector')
+    for name in ('front', 'rear'):
+        result = _receive(peer, Detection2DArray, f'/robot/{name}/detections')[0]
+        assert result.header.frame_id == f'robot/{name}/camera'
+    names = [name for name, _ in peer.node.get_node_names_and_namespaces()]
+    assert names.count('detector') == 1 and names.count('camera') == 2
+    assert launched.process.poll() is None
+
+
+def test_images_of_several_cameras_have_topics_of_their_own(launch):
+    launched = launch('detect.launch.py', cameras='front,rear', image_topic='/camera/image')
+    assert launched.wait() != 0
+    launched.wait_for_output('so give one of the two')
+
+
 def _detections(peer, namespace=''):
     return _receive(peer, Detection2DArray, f'{namespace}/detections', 5)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Dict, Optional, Sequence, Tuple
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+import re
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -13,15 +15,18 @@ from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.filters import FilterParams
 from yolojet_ros.core.image_formats import MAX_PIXELS
 from yolojet_ros.core.knob_values import parse_names, parse_size, read_dataclass
+from yolojet_ros.core.text import shown
 from yolojet_ros.inference.load import BACKENDS
 from yolojet_ros.ros import parameters
 from yolojet_ros.tracking import TrackerParams
 from yolojet_ros.tracking.camera_motion import MODES
 
 # While the node is configured these are read-only.
-FIXED = ('model', 'input_size', 'backend', 'device', 'transport', 'pipeline_depth', 'plugins',
-         'cpu_threads', 'cpu_spinning')
+FIXED = ('model', 'input_size', 'backend', 'device', 'cameras', 'transport', 'pipeline_depth',
+         'plugins', 'cpu_threads', 'cpu_spinning')
+MOST_CAMERAS = 64
 _TRACKER_PREFIX = 'tracker.'
+_INHERITED = ''  # of a camera's own filter: it is that of the node
 _CHOICES = {
     'backend': BACKENDS,
     'transport': ('raw', 'compressed'),
@@ -37,6 +42,7 @@ class DetectorParameters:
     input_size: Optional[Tuple[int, int]]
     backend: str
     device: int
+    cameras: Tuple[str, ...]
     transport: str
     pipeline_depth: int
     plugins: Tuple[str, ...]
@@ -49,8 +55,10 @@ class DetectorParameters:
     debug_image: bool
     top_k: int
     max_image_pixels: int
+    batch_wait: float
     filters: FilterParams
     tracker: TrackerParams
+    own_filters: Mapping[str, FilterParams]
 
     @classmethod
     def read(cls, node: Node, changes: Sequence[Parameter] = ()) -> DetectorParameters:
@@ -72,9 +80,64 @@ class DetectorParameters:
         own = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
         own['input_size'] = parse_size('input_size', values['input_size'])
         own['plugins'] = parse_names('plugins', values['plugins'])
+        own['cameras'] = _camera_names(values['cameras'])
         return cls(
             filters=read_dataclass(FilterParams, values),
+            own_filters={name: _own_filters(name, values) for name in own['cameras']},
             tracker=read_dataclass(TrackerParams, values, _TRACKER_PREFIX), **own)
+
+
+    def filters_of(self, camera: str) -> FilterParams:
+        """Return what the user wants to see of a camera, '' for the only one."""
+        return self.own_filters.get(camera, self.filters)
+
+    def resolve(self, names: Sequence[str]) -> None:
+        """:raises UserError: if a class is not one of the model's, whose classes are `names`."""
+        self.filters.resolve(names)
+        for camera, filters in self.own_filters.items():
+            with _of(camera):
+                filters.resolve(names)
+
+
+@contextmanager
+def _of(camera: str) -> Iterator[None]:
+    """Let errors say whose parameter they name first."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f'{camera}.{error}') from None
+
+
+def _camera_names(value: Any) -> Tuple[str, ...]:
+    """:raises UserError: if a name cannot begin the names of topics and parameters."""
+    names = parse_names('cameras', value)
+    for name in names:
+        if not re.fullmatch(r'[A-Za-z][A-Za-z0-9_]{0,63}', name, re.ASCII) or '__' in name:
+            raise UserError(
+                f'cameras names {shown(name)}; a name is a letter and then letters, digits and '
+                'single underscores, 64 in all, because topics begin with it')
+        if name in _RESERVED:
+            raise UserError(f'cameras names {shown(name)}, which is a parameter of this node; '
+                            'take another name')
+        if names.count(name) > 1:
+            raise UserError(f'cameras names {shown(name)} twice; each needs a name of its own')
+    if len(names) > MOST_CAMERAS:
+        raise UserError(f'cameras has {len(names)} names; at most {MOST_CAMERAS} are accepted')
+    return names
+
+
+def _own_filters(camera: str, values: Mapping[str, Any]) -> FilterParams:
+    """Return the filters of a camera: those of the node, but for what was set for it."""
+    own = {item.name: values.get(f'{camera}.{item.name}', _INHERITED)
+           for item in fields(FilterParams)}
+    with _of(camera):
+        return read_dataclass(FilterParams, {
+            name: values[name] if value == _INHERITED else value for name, value in own.items()})
+
+
+_RESERVED = (*DetectorParameters.__dataclass_fields__,
+             *(item.name for item in fields(FilterParams)), 'autostart', 'qos_overrides',
+             'use_sim_time')
 
 
 def declare(node: Node) -> None:
@@ -94,6 +157,8 @@ def declare(node: Node) -> None:
           'leaves it open; empty takes what the file says.')
     fixed('backend', 'auto', 'What runs the network.')
     fixed('device', 0, 'CUDA device index; ONNX Runtime runs on the CPU and takes 0 only.', 0, 63)
+    fixed('cameras', (), 'Names of several cameras that share the model: front subscribes '
+          'front/image_raw and publishes front/detections. Empty: one camera, image_raw.')
     fixed('transport', 'raw', 'Whether to subscribe image_raw or image_raw/compressed.')
     fixed('pipeline_depth', 1, 'Images on the GPU at once. 2 raises throughput and adds up to '
           'one frame of latency; ONNX Runtime takes 1 only.', 1, 2)
@@ -127,5 +192,27 @@ def declare(node: Node) -> None:
         node, 'max_image_pixels', MAX_PIXELS, 'Width times height of the largest image that is '
         'accepted. Lowering it bounds time and memory that a broken or hostile image can take.',
         1, MAX_PIXELS)
+    parameters.declare(
+        node, 'batch_wait', 0.0, 'Milliseconds that the images of some cameras wait for those of '
+        'the others, to run as one batch. Raising it gives fuller batches and later results.',
+        0.0, 50.0)
     parameters.declare_dataclass(node, FilterParams)
     parameters.declare_dataclass(node, TrackerParams, _TRACKER_PREFIX)
+    declare_cameras(node, _camera_names(node.get_parameter('cameras').value))
+
+
+def declare_cameras(node: Node, cameras: Sequence[str]) -> None:
+    """Declare CAMERA.NAME for each filter of each camera, and no others."""
+    wanted = {f'{camera}.{item.name}': (camera, item)
+              for camera in cameras for item in fields(FilterParams)}
+    own = tuple(f'.{item.name}' for item in fields(FilterParams))
+    for name in [name for name in node.get_parameters_by_prefix('') if name.endswith(own)]:
+        if name not in wanted:
+            node.undeclare_parameter(name)
+    for name, (camera, item) in wanted.items():
+        if not node.has_parameter(name):
+            low, high = item.metadata['minimum'], item.metadata['maximum']
+            parameters.declare(
+                node, name, _INHERITED, f'Of the camera {camera}: {item.metadata["description"]} '
+                f"'' takes what {item.name} says.", dynamic=True,
+                constraints='' if low is None else f'{low} to {high}')

@@ -18,8 +18,8 @@ _ABANDON_SECONDS = 1.0  # that a load which nobody waits for may still take
 class Source(Protocol):
     """Where images come from; `take` and `wait` are called by the worker's thread."""
 
-    def take(self) -> Optional[Any]:
-        """Return what is there to be worked on, None if there is nothing."""
+    def take(self, most: int) -> Optional[Any]:
+        """Return at most so many images to be worked on together, None if there are none."""
 
     def wait(self, failed: bool) -> None:
         """Return when there may be something, or after `wake`; if `failed`, after `wake` only."""
@@ -136,7 +136,7 @@ class FrameWorker:
         try:
             while self._calls:
                 self._calls.popleft()(detector)
-            item = self._source.take()
+            item = self._source.take(detector.backend.max_batch)
             if item is not None:
                 self._submit(detector, item)
             # With a run in flight there is work to do even without a new image.

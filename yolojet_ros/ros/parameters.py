@@ -46,6 +46,8 @@ class CheckedParameters:
             result = super().set_parameters_atomically(wanted)
             for parameter in parameter_list if result.successful else ():
                 _describe_polygon(self, parameter.name)
+            if result.successful:
+                self.after_parameters([parameter.name for parameter in parameter_list])
             return result
         except UserError as error:
             return SetParametersResult(successful=False, reason=str(error))
@@ -53,6 +55,9 @@ class CheckedParameters:
             return SetParametersResult(
                 successful=False, reason=(
                     f'refused for {type(error).__name__}: {one_line(str(error))}'))
+
+    def after_parameters(self, names: Sequence[str]) -> None:
+        """Do what parameters call for that have been set."""
 
     def how_to_change(self, name: str) -> str:
         """Say what to do where a parameter is fixed now."""

@@ -73,19 +73,21 @@ class ImageSubscription:
 
     :param inlet: where that thread waits; woken when `readers` change
     :param statistics: counts what comes and what does not
+    :param camera: that is one of several, '' for the only one
     :raises UserError: if one of these has a value that there is not.
     """
 
     def __init__(
         self, node: Node, compressed: bool, inlet: Inlet, statistics: Statistics,
+        camera: str = '',
     ) -> None:
-        self._node = node
+        self._node, self._camera = node, camera
         self._kind = CompressedImage if compressed else Image
         self._inlet, self._statistics = inlet, statistics
         self._group = OwnHands()
         self._lock = threading.Lock()  # of what the thread that takes images writes
         self._arrivals = Arrivals()
-        self.topic_name = image_topic(node, compressed)
+        self.topic_name = image_topic(node, compressed, camera)
         self._fixed = self._given_reliability()
         self._reception = Reception.of_process()
         self._size = 0  # bytes of the largest image of these publishers
@@ -162,7 +164,7 @@ class ImageSubscription:
             return (f'{self.topic_name} carries {", ".join(sorted(others))}, and no '
                     f'{_TYPES[self._kind]}; check the topic name')
         compressed = self._kind is CompressedImage
-        beside = image_topic(self._node, not compressed)
+        beside = image_topic(self._node, not compressed, self._camera)
         if self._infos(beside, Image if compressed else CompressedImage):
             return (f'{self.topic_name} has no publisher, but {beside} has: clean the node up and '
                     f'set transport to {"raw" if compressed else "compressed"}')

@@ -5,17 +5,23 @@ from __future__ import annotations
 from rclpy.node import Node
 
 
-def image_topic(node: Node, compressed: bool = False) -> str:
+def of_camera(camera: str, name: str) -> str:
+    """Return the name of a topic of one of several cameras; of the only one, '', `name` itself."""
+    return f'{camera}/{name}' if camera else name
+
+
+def image_topic(node: Node, compressed: bool = False, camera: str = '') -> str:
     """
     Return the full name of `image_raw` or `image_raw/compressed` as remapped.
 
     A remapping of `image_raw` alone moves the compressed topic along with it,
     as image_transport does.
     """
-    base = node.resolve_topic_name('image_raw')
+    name = of_camera(camera, 'image_raw')
+    base = node.resolve_topic_name(name)
     if not compressed:
         return base
-    return _remapped(node, 'image_raw/compressed') or base + '/compressed'
+    return _remapped(node, f'{name}/compressed') or base + '/compressed'
 
 
 def camera_info_topic(node: Node) -> str:

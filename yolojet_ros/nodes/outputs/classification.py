@@ -18,8 +18,8 @@ class ClassificationOutput(Output):
     topic = 'classification'
     tasks = ('classify',)
 
-    def __init__(self, node: Node, card: ModelCard) -> None:
-        super().__init__(node, card)
+    def __init__(self, node: Node, card: ModelCard, camera: str = '') -> None:
+        super().__init__(node, card, camera)
         self._top_k = 1
 
     @staticmethod

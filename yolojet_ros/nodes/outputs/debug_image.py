@@ -21,8 +21,8 @@ class DebugImage(Output):
     depth = 1
     tasks = TASKS
 
-    def __init__(self, node: Node, card: ModelCard) -> None:
-        super().__init__(node, card)
+    def __init__(self, node: Node, card: ModelCard, camera: str = '') -> None:
+        super().__init__(node, card, camera)
         self.extras = card.task in ('segment', 'pose')
         self._allowed = True
 

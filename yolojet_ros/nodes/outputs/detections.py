@@ -30,10 +30,10 @@ class DetectionsOutput(Output):
     topic = 'detections'
     tasks = OBJECT_TASKS
 
-    def __init__(self, node: Node, card: ModelCard) -> None:
+    def __init__(self, node: Node, card: ModelCard, camera: str = '') -> None:
         self._writer = DetectionsWriter(card.names)
         check_writer(self._writer, _SAMPLE, card.names)
-        super().__init__(node, card)
+        super().__init__(node, card, camera)
 
     @staticmethod
     def kind() -> type:

@@ -12,6 +12,7 @@ from vision_msgs.msg import LabelInfo, VisionInfo
 from yolojet_ros.inference.backend import Backend
 from yolojet_ros.nodes.detector_parameters import DetectorParameters
 from yolojet_ros.ros import messages
+from yolojet_ros.ros.topics import of_camera
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL,
                       reliability=ReliabilityPolicy.RELIABLE)
@@ -20,18 +21,21 @@ _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL,
 class Infos:
     """Says once what a model is, and its classes again when the threshold changes."""
 
-    def __init__(self, node: Node, backend: Backend) -> None:
-        self._node, self._card = node, backend.card
+    def __init__(self, node: Node, backend: Backend, camera: str = '') -> None:
+        self._node, self._card, self._camera = node, backend.card, camera
         self._threshold: Optional[float] = None  # that was said
-        self._vision = node.create_publisher(VisionInfo, 'vision_info', _LATCHED)
-        self._labels = node.create_publisher(LabelInfo, 'label_info', _LATCHED)
+        self._vision = node.create_publisher(
+            VisionInfo, of_camera(camera, 'vision_info'), _LATCHED)
+        self._labels = node.create_publisher(
+            LabelInfo, of_camera(camera, 'label_info'), _LATCHED)
         self._vision.publish(messages.vision_info_message(
             self._header(), backend.card, backend.description))
 
     def apply(self, parameters: DetectorParameters) -> None:
         """Publish the class names, if the least score of what is published is another now."""
         classifies = self._card.task == 'classify'  # whose best classes may all be unlikely
-        threshold = 0.0 if classifies else parameters.filters.score_threshold
+        threshold = 0.0 if classifies else parameters.filters_of(
+            self._camera).score_threshold
         if threshold != self._threshold:
             self._threshold = threshold
             self._labels.publish(

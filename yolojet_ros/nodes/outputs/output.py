@@ -15,6 +15,7 @@ from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.model_card import ModelCard
 from yolojet_ros.nodes.detector_parameters import DetectorParameters
+from yolojet_ros.ros.topics import of_camera
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,11 @@ class Output(ABC):
     tasks: Tuple[str, ...]
     extras: bool = False
 
-    def __init__(self, node: Node, card: ModelCard) -> None:
+    def __init__(self, node: Node, card: ModelCard, camera: str = '') -> None:
         self.card = card
         self._node = node
-        self._publisher = node.create_publisher(self.kind(), self.topic, self.depth)
+        self._publisher = node.create_publisher(
+            self.kind(), of_camera(camera, self.topic), self.depth)
 
     @classmethod
     def obstacle(cls, card: ModelCard) -> str:

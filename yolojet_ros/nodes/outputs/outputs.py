@@ -28,12 +28,15 @@ class Outputs:
     The topics of a model's task, from configure to cleanup.
 
     :param parameters: of the node
+    :param camera: that is one of several, '' for the only one
     :raises UserError: if an output cannot be.
     """
 
-    def __init__(self, node: Node, backend: Backend, parameters: DetectorParameters) -> None:
+    def __init__(
+        self, node: Node, backend: Backend, parameters: DetectorParameters, camera: str = '',
+    ) -> None:
         self._outputs: List[Output] = []
-        self._infos = Infos(node, backend)
+        self._infos = Infos(node, backend, camera)
         try:
             for kind in OUTPUTS:
                 if backend.card.task not in kind.tasks:
@@ -42,7 +45,7 @@ class Outputs:
                 if obstacle:
                     backend.warn(obstacle)
                 else:
-                    self._outputs.append(kind(node, backend.card))
+                    self._outputs.append(kind(node, backend.card, camera))
             self.apply(parameters)
         except BaseException:
             self.close()
