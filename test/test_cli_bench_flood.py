@@ -1,4 +1,4 @@
-"""The benchmark of floods, on the machine that runs the tests."""
+"""The benchmarks of floods and of cameras, on the machine that runs the tests."""
 
 import json
 import subprocess
@@ -33,10 +33,25 @@ def test_every_rate_has_a_row_of_true_figures():
         assert row['received'] >= row['processed'] + row['dropped_superseded'] > 0
 
 
+def test_cameras_of_one_node_are_compared_with_a_node_each():
+    done = _bench('--cameras', '2', '--seconds', '3', '--size', '320x240', '--json')
+    assert done.returncode == 0, done.stderr
+    one, shared, apart = json.loads(done.stdout)['rows']
+    assert [row['what'] for row in (one, shared, apart)] == [
+        'one camera', '2 cameras, one node', '2 cameras, a node each']
+    for row, cameras in ((one, 1), (shared, 2), (apart, 2)):
+        assert row['sent_hz'] == pytest.approx(5 * cameras, abs=0.5)
+        assert 0.6 * row['sent_hz'] <= row['results_hz'] <= row['sent_hz'] + 1
+        assert row['least_hz'] <= row['results_hz'] / cameras + 0.01
+        assert row['received'] >= 15 * cameras and row['cpu_percent'] > 0
+    assert one['memory_mb'] < shared['memory_mb'] < apart['memory_mb']
+
+
 @pytest.mark.parametrize('arguments, words', [
     (('--flood', '0'), 'give a whole number from 1'), (('--flood', '30,x'), '"x" was given'),
-    (('--flood', '30', '--size', '12'), 'such as 1280x720'), (('--json',), 'give that, too'),
+    (('--flood', '30', '--size', '12'), 'such as 1280x720'), (('--json',), 'give one of them, too'),
     (('--flood', '30', '--set', 'x'), 'write NAME=VALUE'),
+    (('--cameras', '0'), 'give a whole number from 1'),
     (('--flood', '30', '--backend', 'tensorrt'), '')])
 def test_a_wrong_word_is_named(arguments, words):
     done = _bench(*arguments)

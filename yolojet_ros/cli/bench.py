@@ -50,24 +50,29 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     what.add_argument('--flood', type=_rates, metavar='HZ,HZ,...', help=(
         'measure what a node makes of so many ready-made images in a second, one rate after '
         'the other, such as 30,60,120,240,480'))
+    what.add_argument('--cameras', type=whole(1, 64), metavar='N', help=(
+        'measure N cameras through one node against a node for each'))
+    parser.add_argument('--rate', type=whole(1, _MOST_RATE), default=5, metavar='HZ', help=(
+        'images in a second of each camera of --cameras (default: 5)'))
     parser.add_argument('--seconds', type=float, default=10.0, metavar='S', help=(
-        'length of each run of --node, --transport, --cpu and --flood (default: 10)'))
+        'length of each run of --node, --transport, --cpu, --flood and --cameras (default: 10)'))
     parser.add_argument('--size', type=_image_size, default=_SIZE, metavar='WxH', help=(
-        'size of the images of --flood (default: 1280x720)'))
+        'size of the images of --flood and --cameras (default: 1280x720)'))
     parser.add_argument('--backend', choices=('auto', 'tensorrt', 'onnxruntime'), default='auto',
-                        help='what runs the network in the node of --flood (default: auto)')
+                        help='what runs the network of --flood and --cameras (default: auto)')
     parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE',
                         dest='settings', help=(
-                            'a parameter of the node of --flood, VALUE as in config/detect.yaml; '
-                            'may be repeated'))
-    parser.add_argument('--json', action='store_true', help='print the rows of --flood as JSON')
+                            'a parameter of the nodes of --flood and --cameras, VALUE as in '
+                            'config/detect.yaml; may be repeated'))
+    parser.add_argument('--json', action='store_true', help=(
+        'print the rows of --flood or --cameras as JSON'))
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run one benchmark and return the exit code."""
-    if arguments.json and not arguments.flood:
-        raise UserError('--json prints the rows of --flood; give that, too')
+    if arguments.json and not (arguments.flood or arguments.cameras):
+        raise UserError('--json prints the rows of --flood or --cameras; give one of them, too')
     if not 0 < arguments.seconds <= _MOST_SECONDS:
         raise UserError(f'--seconds is {arguments.seconds:g}; it must be above 0, at most '
                         f'{_MOST_SECONDS}')
@@ -81,8 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _bench_messages()
     if arguments.tracker:
         return _bench_tracker()
-    if arguments.flood:
-        return _bench_flood(arguments)
+    if arguments.flood or arguments.cameras:
+        return _bench_load(arguments)
     if arguments.transport:
         from yolojet_ros.cli.bench_transport import bench_transport
         return bench_transport(arguments.seconds)
@@ -137,22 +142,31 @@ def _image_size(text: str) -> Tuple[int, int]:
     return size
 
 
-def _bench_flood(arguments: argparse.Namespace) -> int:
-    from yolojet_ros.cli import bench_flood
+def _bench_load(arguments: argparse.Namespace) -> int:
+    from yolojet_ros.cli import bench_cameras, bench_flood
     from yolojet_ros.core.knob_values import read_words
 
-    model, (width, height) = _model(arguments), arguments.size
-    rows = bench_flood.measure(arguments.flood, arguments.seconds, arguments.size, {
-        'model': model, 'backend': arguments.backend, **read_words(arguments.settings)})
+    model, size, seconds = _model(arguments), arguments.size, arguments.seconds
+    detector = {'model': model, 'backend': arguments.backend, **read_words(arguments.settings)}
+    images = f'{size[0]}x{size[1]} bgr8 by a process of its own'
+    if arguments.flood:
+        title = (f'{model.name}, {images}, {seconds:g} s each; milliseconds from stamp to result '
+                 'received and to its publication (age), and of CPU: of the node for a result, of '
+                 'the sender for an image')
+        rows = bench_flood.measure(arguments.flood, seconds, size, detector)
+        show = bench_flood.print_rows
+    else:
+        title = (f'{model.name}, {images} for each camera, {arguments.rate} Hz, {seconds:g} s; '
+                 'milliseconds from stamp to result received, and percent of a core, memory and '
+                 'GPU memory of all nodes together')
+        rows = bench_cameras.measure(arguments.cameras, arguments.rate, seconds, size, detector)
+        show = bench_cameras.print_rows
     if arguments.json:
-        print(json.dumps({
-            'model': model.name, 'width': width, 'height': height, 'seconds': arguments.seconds,
-            'rows': rows}, indent=2))
-        return 0
-    print(f'{model.name}, {width}x{height} bgr8 by a process of its own, {arguments.seconds:g} s '
-          'each; milliseconds from stamp to result received and to its publication (age), and of '
-          'CPU: of the node for a result, of the sender for an image')
-    bench_flood.print_rows(rows)
+        print(json.dumps({'model': model.name, 'width': size[0], 'height': size[1],
+                          'seconds': seconds, 'rows': rows}, indent=2))
+    else:
+        print(title)
+        show(rows)
     return 0
 
 

@@ -11,9 +11,12 @@ import argparse
 import ctypes
 import json
 import struct
+import subprocess
 import sys
 import time
-from typing import List
+from typing import Any, Dict, List, NamedTuple, Sequence
+
+from yolojet_ros.core.errors import UserError
 
 _PICTURES = 8  # in turns, so that the camera seems to move
 _STAMP_AT = 4  # bytes; behind the encapsulation, the header begins with the stamp
@@ -23,15 +26,68 @@ _WARM_UP_SECONDS = 1.5  # of images that are not measured; reliability may chang
 _SETTLE_SECONDS = 1.0
 
 
-def command(topic: str, width: int, height: int, rate: float, seconds: float) -> List[str]:
+class Sent(NamedTuple):
     """
-    Return the command line that publishes for so long and ends.
+    What one process has sent: images, in so many seconds, with so many milliseconds of CPU.
 
-    It prints two lines of JSON: when what is measured begins, `first` (stamp in ns), and in the
-    end `sent`, `seconds` and `cpu_ms` of the process.
+    first: stamp in ns from which on it counts
     """
-    return [sys.executable, '-m', __name__, f'--topic={topic}', f'--size={width}x{height}',
-            f'--rate={rate}', f'--seconds={seconds}']
+
+    first: int
+    sent: int
+    seconds: float
+    cpu_ms: float
+
+
+class Senders:
+    """
+    A process for each topic; all of them send the same images at the same time.
+
+    Call `begin`, then `end` to wait until they have sent for `seconds`.
+    """
+
+    def __init__(
+        self, topics: Sequence[str], width: int, height: int, rate: float, seconds: float,
+    ) -> None:
+        self._processes = [subprocess.Popen(
+            [sys.executable, '-m', __name__, f'--topic={topic}', f'--size={width}x{height}',
+             f'--rate={rate}', f'--seconds={seconds}'],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for topic in topics]
+        self._firsts: List[int] = []
+
+    def __enter__(self) -> Senders:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for process in self._processes:
+            process.kill()
+            process.communicate()
+
+    def begin(self) -> None:
+        """
+        Return when what counts begins.
+
+        :raises UserError: if a sender ends before, with its last words.
+        """
+        for process in self._processes:
+            self._said_by(process)
+        for process in self._processes:
+            process.stdin.write('go\n')
+            process.stdin.flush()
+        self._firsts = [self._said_by(process)['first'] for process in self._processes]
+
+    def end(self) -> List[Sent]:
+        """Return what each has sent."""
+        return [Sent(first, **self._said_by(process))
+                for first, process in zip(self._firsts, self._processes)]
+
+    @staticmethod
+    def _said_by(process: subprocess.Popen) -> Dict[str, Any]:
+        line = process.stdout.readline()
+        if not line:
+            raise UserError(f'a sender ended: {process.communicate()[1].strip()[-300:]}')
+        return json.loads(line)
 
 
 def packed_images(width: int, height: int) -> List[bytes]:
@@ -89,6 +145,8 @@ def main() -> None:
         time.sleep(max(0.0, start + duration - time.monotonic()))
         return count
 
+    print('{}', flush=True)  # ready
+    sys.stdin.readline()
     send(_WARM_UP_SECONDS)
     print(json.dumps({'first': time.time_ns()}), flush=True)
     start, used = time.monotonic(), time.process_time()

@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 from pathlib import Path
+import re
 import signal
 import subprocess
 import sys
@@ -32,20 +33,22 @@ class Nodes:
 
     def start(
         self, name: str, parameters: Dict[str, Any], show: bool = False, number: int = 0,
+        below: str = '',
     ) -> subprocess.Popen:
         """
         Start nodes/NAME_node.py.
 
         :param show: let what it prints (but does not log) appear on the terminal
         :param number: of several of one kind, from 0
+        :param below: a namespace within that of this run; it logs as NAME with this behind
         """
-        arguments = ['--ros-args', '-r', f'__ns:={self.namespace}']
+        arguments = ['--ros-args', '-r', f'__ns:={"/".join(filter(None, (self.namespace, below)))}']
         for key, value in parameters.items():
             arguments += ['-p', f'{key}:={_as_yaml(value)}']
         if number:
             arguments += ['-r', f'__node:={name}_{number}']
         command = [sys.executable, '-m', 'yolojet_ros.nodes.start', f'{name}_node', *arguments]
-        with self.log(name).open('a' if number else 'w') as stream:
+        with self.log(name + below).open('a' if number else 'w') as stream:
             process = subprocess.Popen(
                 command, stdout=None if show else stream, stderr=stream,
                 # What the terminal sends to all its processes (Ctrl-C, its end) reaches the
@@ -108,6 +111,12 @@ def cpu_seconds(pid: int) -> float:
     # proc(5): utime and stime; the name of the process in front of them may hold anything.
     fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the memory of a process, what it shares with others by halves, thirds ..."""
+    text = Path(f'/proc/{pid}/smaps_rollup').read_text()
+    return int(re.search(r'^Pss:\s+(\d+) kB', text, re.MULTILINE).group(1)) * 1024
 
 
 @contextmanager
