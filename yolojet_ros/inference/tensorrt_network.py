@@ -118,6 +118,7 @@ class Network:
                 'an engine runs only with the TensorRT version and GPU that it was built with: '
                 'build it again here with "yolojet engine build"')
         self.named = hasattr(self.engine, 'num_io_tensors')
+        self._taken: List[int] = []  # profiles of the contexts
         try:
             self.tensors: List[Tensor] = self._read_tensors()
             self._check_shapes()
@@ -179,7 +180,13 @@ class Network:
             raise BackendError(
                 f'no execution context for {self.source} ({reason(self.logger)}); this is '
                 f'mostly a lack of GPU memory, {self.device_memory >> 20} MiB are needed')
-        return Execution(self, context, self._profile_for(context, stream, slots))
+        profile = self._profile_for(context, stream, slots)
+        self._taken.append(profile)
+        return Execution(self, context, profile)
+
+    def release(self, profile: int) -> None:
+        """Let another context have the profile of one that was closed."""
+        self._taken.remove(profile)
 
     def close(self) -> None:
         """Free the engine; its executions must be closed before."""
@@ -214,8 +221,11 @@ class Network:
         number, count = slots
         alike = [profile for profile in range(self.engine.num_optimization_profiles)
                  if self.batch_range(profile) == self.batch_range()]
+        # Only a single one can be shared. Of several, one that another context has is not even
+        # asked for.
+        taken = self._taken if len(alike) > 1 else ()
         for profile in dict.fromkeys((*alike[number::count], 0)):
-            if context.set_optimization_profile_async(profile, stream):
+            if profile not in taken and context.set_optimization_profile_async(profile, stream):
                 return profile
         raise UserError(
             f'{self.source} takes a batch of any size by an optimization profile that only one '
@@ -266,6 +276,7 @@ class Execution:
     def __init__(self, network: Network, context, profile: int) -> None:
         self._network = network
         self._context: Optional[object] = context
+        self._profile = profile
         # Before TensorRT 8.5 every profile has bindings of its own.
         self._first = profile * len(network.tensors)
         self._bindings = [0] * (0 if network.named else network.engine.num_bindings)
@@ -331,4 +342,6 @@ class Execution:
 
     def close(self) -> None:
         """Free the context; safe to call twice."""
+        if self._context is not None:
+            self._network.release(self._profile)
         self._context = None
