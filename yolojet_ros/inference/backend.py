@@ -31,6 +31,7 @@ class Backend(ABC):
     depth: how many runs may be submitted before one must be collected
     max_batch: most images of one run
     places: images that every run computes, however few are given (a fixed batch)
+    blocks: whether `submit` returns only when the network has run
     extras: compute masks and keypoints, where the model has them; may be set between frames
     warnings: what the user should know of how it runs, a sentence each; it may grow while it runs
     """
@@ -41,6 +42,7 @@ class Backend(ABC):
     depth: int = 1
     max_batch: int = 1
     places: int = 1
+    blocks: bool = False
     extras: bool = True
 
     def __init__(self) -> None:

@@ -39,7 +39,9 @@ class Detector:
         """
         for shot in shots:
             shot.times = StageTimes()
-            shot.stream.start(shot)
+            # Where this thread is free meanwhile, another one only takes the interpreter from it.
+            if self.backend.blocks:
+                shot.stream.start(shot)
         self.backend.submit(
             [shot.view for shot in shots], [shot.used for shot in shots],
             [shot.times for shot in shots])
