@@ -54,6 +54,7 @@ _DRIVERS = r"""
 HOST_LETTERBOX(f32, float)
 HOST_LETTERBOX(f16, half_bits)
 HOST_LETTERBOX(u8, unsigned char)
+HOST_LETTERBOX(i8, signed char)
 #define HOST_DECODE(NAME) \
     extern "C" void host_##NAME(const Head *head, const Geometry *g, const Selection *const *s, \
             Tally *tallies, uint64 *keys, Candidate *c, int images) { \
@@ -102,10 +103,10 @@ def build(folder: Path) -> ctypes.CDLL:
     return ctypes.CDLL(str(library))
 
 
-def letterbox(library, samplings, views, takes=None) -> np.ndarray:
+def letterbox(library, samplings, views, takes=None, dtype=np.float32) -> np.ndarray:
     """Run the letterbox kernel on images; return the tensor [n, 3, H, W]."""
     width, height = samplings[0].letterbox.network
-    tensor = np.full((len(views), 3, height, width), np.nan, np.float32)
+    tensor = np.full((len(views), 3, height, width), 77, dtype)
     sources = np.zeros(len(views), kernels.SOURCE)
     staged = []
     for index, (sampling, view) in enumerate(zip(samplings, views)):
@@ -114,7 +115,8 @@ def letterbox(library, samplings, views, takes=None) -> np.ndarray:
         sources[index] = sampling.describe(
             staged[-1].ctypes.data, sampling.columns.ctypes.data, sampling.rows.ctypes.data)
     takes_ = np.array([takes or head_struct.takes(_standard(samplings[0].letterbox.network))])
-    library.host_letterbox_f32(
+    kernel = {np.float32: library.host_letterbox_f32, np.int8: library.host_letterbox_i8}[dtype]
+    kernel(
         _address(sources), _address(takes_), _address(tensor), width, height, len(views))
     return tensor
 

@@ -1,12 +1,14 @@
 """Letterbox: geometry, inverse and pixels."""
 
+from dataclasses import replace
+
 import cv2
 from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 
 from yolojet_ros.core.image_formats import ImageView
-from yolojet_ros.core.image_input import PAD_VALUE
+from yolojet_ros.core.image_input import ImageInput, PAD_VALUE
 from yolojet_ros.core.letterbox import Letterbox, Letterboxer
 
 _SIDES = st.integers(1, 8192)
@@ -89,6 +91,26 @@ def _bilinear(image, new_width, new_height):
     x0, x1, fx = weights(image.shape[1], new_width)
     rows = image[y0] * (1 - fy)[:, None, None] + image[y1] * fy[:, None, None]
     return rows[:, x0] * (1 - fx)[None, :, None] + rows[:, x1] * fx[None, :, None]
+
+
+@settings(max_examples=25)
+@given(st.floats(1e-3, 0.1), st.sampled_from(['rgb', 'bgr']), st.integers(0, 255))
+def test_int8_is_what_quantizing_the_float_image_gives(step, order, pad):
+    helper = pytest.importorskip('onnx').helper
+    onnxruntime = pytest.importorskip('onnxruntime')
+    takes = ImageInput(order=order, pad=pad, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 1.0))
+    view = ImageView.from_bgr(np.random.default_rng(pad).integers(0, 256, (40, 30, 3), np.uint8))
+    tensor = Letterboxer((64, 32), takes)(view)[0]
+    node = helper.make_node('QuantizeLinear', ['x', 's', 'z'], ['y'])
+    values = [helper.make_tensor_value_info('x', 1, None), helper.make_tensor_value_info('y', 3, None)]
+    graph = helper.make_graph([node], 'g', values[:1], values[1:], [
+        helper.make_tensor('s', 1, [], [step]), helper.make_tensor('z', 3, [], [0])])
+    session = onnxruntime.InferenceSession(helper.make_model(
+        graph, opset_imports=[helper.make_opsetid('', 13)], ir_version=7).SerializeToString(),
+        providers=['CPUExecutionProvider'])
+    found = Letterboxer((64, 32), replace(takes, dtype='int8', step=step))(view)[0]
+    assert found.dtype == np.int8 and len(np.unique(found)) > 1
+    np.testing.assert_array_equal(found, session.run(None, {'x': tensor})[0])
 
 
 def test_same_size_is_copied_unchanged():

@@ -1,5 +1,6 @@
 """Builder and runtime on every TensorRT surface from 8.2 to 11.4: no name it lacks is touched."""
 
+from dataclasses import replace
 import itertools
 import sys
 
@@ -121,6 +122,51 @@ def test_every_combination_is_built_right_or_refused(version, kind, use, models,
         used = ('calibrated', 2) in trt.made.calls
         assert used == (precision == 'int8' and calibrated and not kind.startswith('qdq')), case
         assert card.precision == precision and card.verification['passed'], case
+
+
+@pytest.mark.parametrize('batch', [1, 2])
+@pytest.mark.parametrize('version', trt_standin.VERSIONS)
+def test_an_int8_engine_takes_the_image_in_int8(version, batch, use, models, tmp_path):
+    use(version)
+    card, warnings = build(tmp_path, models['qdq'], precision='int8', batch=batch)
+    typed = version in TYPED_ONLY
+    assert card.tensors[0].dtype == ('float32' if typed else 'int8')
+    assert ('input_step' in card.metadata) != typed
+    assert card.verification['largest_score_error'] < 1e-6, 'verified on other images'
+    assert not any('refused' in text for text in warnings)
+    view = ImageView.from_bgr(np.random.default_rng(5).integers(0, 256, (70, 110, 3), np.uint8))
+    backend, expected = TensorRTBackend(tmp_path / 'e.engine'), OnnxRuntimeBackend(models['qdq'])
+    selection = FilterParams().resolve(backend.card.names)
+    wanted = expected.detect(view, selection, StageTimes())
+    check(backend.detect(view, selection, StageTimes()), wanted)
+    backend.close()
+    with inspection.opened(tmp_path / 'e.engine') as opened:
+        verdict = inspection.verify_engine(opened, None, 'scene', 2, None)
+    assert verdict.passed and verdict.largest_score_error < 1e-6
+
+
+def test_the_image_stays_float_where_int8_is_refused_or_not_wanted(use, models, tmp_path):
+    use('8.6', refuses_int8_input=True)
+    card, warnings = build(tmp_path, models['qdq'], precision='int8')
+    assert card.tensors[0].dtype == 'float32' and card.verification['passed']
+    (told,) = [text for text in warnings if 'float image' in text]
+    assert 'INT8 inputs are not supported' in told
+    for options in ({'float_input': True}, {'dla': 1}):
+        use('8.6', dla_cores=2)
+        card, warnings = build(tmp_path, models['qdq'], precision='int8', **options)
+        assert card.tensors[0].dtype == 'float32' and not any('INT8' in w for w in warnings)
+
+
+def test_an_int8_image_without_its_step_is_refused(use, models, tmp_path):
+    use('8.6')
+    card, _ = build(tmp_path, models['qdq'], precision='int8')
+    EngineCard.path(tmp_path / 'e.engine').unlink()
+    with pytest.raises(UserError, match='keep the .json file beside the engine'):
+        TensorRTBackend(tmp_path / 'e.engine')
+    for step in ('nan', '0', 'x'):
+        replace(card, metadata={**card.metadata, 'input_step': step}).save(tmp_path / 'e.engine')
+        with pytest.raises(UserError, match='step'):
+            TensorRTBackend(tmp_path / 'e.engine')
 
 
 @pytest.mark.parametrize('method', ['entropy', 'minmax'])

@@ -49,6 +49,24 @@ def test_letterbox_kernel_equals_its_twin(library, encoding, antialias):
     assert np.mean(equal) > 0.99
 
 
+@pytest.mark.parametrize('step', [1 / 127, 1 / 100, 0.03])
+def test_letterbox_kernel_in_int8_equals_its_twin(library, step):
+    rng = np.random.default_rng(8)
+    takes = ImageInput(dtype='int8', step=step, mean=(0.0, 0.1, 0.5), std=(1.0, 0.5, 0.3))
+    card = replace(kernel_check.check_card('yolov8', 1, 1, size=(96, 64)), input=takes)
+    equal = []
+    for _ in range(4):
+        view = sampling.for_kernel(kernel_check.random_view(rng, 'bgr8', 300))
+        found = cuda_on_host.letterbox(
+            library, [Sampling.plan(view, (96, 64), takes)], [view], head_struct.takes(card),
+            np.int8)[0]
+        expected = Letterboxer((96, 64), takes)(view)[0][0]
+        difference = np.abs(found.astype(int) - expected)
+        assert difference.max() <= np.ceil(1 / 255 / 0.3 / step)
+        equal.append(np.mean(difference == 0))
+    assert np.mean(equal) > 0.99
+
+
 def test_letterbox_stages_only_the_rows_it_reads():
     view = ImageView.from_bgr(np.zeros((720, 1280, 3), np.uint8))
     assert Sampling.plan(view, (320, 192)).staged_shape == (360, 3840)

@@ -168,12 +168,13 @@ class _Layer(_Strict):
 class _Module(types.ModuleType):
     """`tensorrt` of one version; `calls` and `made` tell what was done with it."""
 
-    def __init__(self, version, dla_cores=0):
+    def __init__(self, version, dla_cores=0, refuses_int8_input=False):
         super().__init__('tensorrt')
         self.__version__ = {'8.2': '8.2.1.8', '8.6': '8.6.1'}.get(version, version + '.0')
         self.__spec__ = importlib.machinery.ModuleSpec('tensorrt', None)
         self._surface = Surface(version)
         self._dla_cores = dla_cores
+        self._refuses_int8_input = refuses_int8_input
         self.made = types.SimpleNamespace(configs=[], networks=[], calls=[])
         self._fill()
 
@@ -270,6 +271,9 @@ class _Builder(_Strict):
             return 'DLA supports FP16 and INT8 only'
         if config._device == 'DLA' and 'GPU_FALLBACK' not in flags:
             return 'a layer cannot run on DLA and GPU_FALLBACK is not set'
+        if self._trt._refuses_int8_input and network._model.graph.input[
+                0].type.tensor_type.elem_type == onnx.TensorProto.INT8:
+            return 'INT8 inputs are not supported'
         if config._workspace is None:
             return 'no workspace'
         if min(_shape(network._model.graph.input[0])) < 0 and not config._profiles:
@@ -534,7 +538,8 @@ class _Engine(_Strict):
 
     def _dtype(self, index):
         kind = self._io[index][0].type.tensor_type.elem_type
-        return {1: self._trt.DataType.FLOAT, 10: self._trt.DataType.HALF}[kind]
+        types = self._trt.DataType
+        return {1: types.FLOAT, 3: types.INT8, 10: types.HALF}[kind]
 
     def _index(self, name):
         return [value.name for value, _ in self._io].index(name)
@@ -714,7 +719,8 @@ def _shape(value):
 def _memory(pointer, shape, value):
     """Return "device" memory, which is the host's here, as an array."""
     import ctypes
-    dtype = np.dtype({1: np.float32, 10: np.float16}[value.type.tensor_type.elem_type])
+    dtype = np.dtype({1: np.float32, 3: np.int8, 10: np.float16}[
+        value.type.tensor_type.elem_type])
     count = int(np.prod(shape))
     buffer = (ctypes.c_char * (count * dtype.itemsize)).from_address(pointer)
     return np.frombuffer(buffer, dtype, count).reshape(shape)
@@ -732,6 +738,6 @@ _PRIVATE = {
     'EngineInspector': _Inspector}
 
 
-def make(version, dla_cores=0):
+def make(version, dla_cores=0, refuses_int8_input=False):
     """Return the stand-in module of one version."""
-    return _Module(version, dla_cores)
+    return _Module(version, dla_cores, refuses_int8_input)

@@ -69,6 +69,8 @@ def _add_build(commands: argparse._SubParsersAction) -> None:
                         metavar='NAME', help='use only these trt.TacticSource (repeatable)')
     parser.add_argument('--typed', action='store_true',
                         help="build in the model's own types (always so from TensorRT 11 on)")
+    parser.add_argument('--float-input', action='store_true',
+                        help='let the engine of a Q/DQ model quantize the image, not the letterbox')
     parser.add_argument('--strict', action='store_true',
                         help='forbid TensorRT to choose another precision for a layer')
     parser.add_argument('--nms', choices=('none', 'plugin', 'layer'), default='none',

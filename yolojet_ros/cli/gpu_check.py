@@ -30,6 +30,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                              'Q/DQ form')
     parser.add_argument('--batches', nargs='+', type=whole(1), default=[1, 4, 16], metavar='N',
                         help='numbers of images to compare them at (1 4 16)')
+    parser.add_argument('--float-input', action='store_true',
+                        help='build INT8 engines as "yolojet engine build --float-input" does')
     parser.add_argument('--task', dest='tasks', metavar='ONNX', action='append', default=[],
                         help='a segment, pose or obb model: what its task adds (repeatable)')
     parser.add_argument('--engines', default='engines/gpu-check',

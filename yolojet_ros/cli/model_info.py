@@ -143,6 +143,8 @@ def _print_card(card: ModelCard, outputs: Sequence[TensorSpec]) -> None:
     smooth = ' with antialiasing' if takes.antialias else ''
     if takes.dtype != 'uint8':
         values = f'{takes.dtype}, bytes x {takes.scale:.4g}'
+        if takes.dtype == 'int8':
+            values += f' in steps of {takes.step:.4g}'
         if (takes.mean, takes.std) != (ImageInput.mean, ImageInput.std):
             values += f', less {list(takes.mean)}, by {list(takes.std)}'
     padding = f', padded with {takes.pad}' if takes.fit in (Fit.LETTERBOX, Fit.TOP_LEFT) else ''

@@ -37,7 +37,8 @@ class ImageInput:
     order: 'rgb' or 'bgr', of the three channels
     scale: mostly 1/255
     mean, std: by channel, in that order
-    dtype: 'float32', 'float16' or 'uint8' (the bytes as they are)
+    dtype: 'float32', 'float16', 'uint8' (the bytes as they are) or 'int8' (values in whole steps)
+    step: value that becomes 1 in 'int8'
     antialias: where the image shrinks, every pixel of it counts (core.antialias), not only the
         nearest four
 
@@ -51,6 +52,7 @@ class ImageInput:
     mean: Triple = (0.0, 0.0, 0.0)
     std: Triple = (1.0, 1.0, 1.0)
     dtype: str = 'float32'
+    step: float = 1.0
     antialias: bool = False
 
     def __post_init__(self) -> None:
@@ -58,6 +60,7 @@ class ImageInput:
         _check('antialias', self.antialias, type(self.antialias) is bool, 'true or false')
         _check('order', self.order, self.order in ('rgb', 'bgr'), 'rgb or bgr')
         _check('scale', self.scale, _is_factor(self.scale), 'a number above 0')
+        _check('step', self.step, _is_factor(self.step), 'a number above 0')
         for name, values, least in (('mean', self.mean, -_MAX_FACTOR), ('std', self.std, 0.0)):
             good = isinstance(values, tuple) and len(values) == 3 and all(
                 _is_number(value) and least <= value <= _MAX_FACTOR for value in values)
@@ -77,7 +80,13 @@ class ImageInput:
     def blank(self) -> np.ndarray:
         """Return what a pixel of the padding becomes, `dtype`[3]."""
         factors, offsets = self.affine
-        return (np.float32(self.pad) * factors + offsets).astype(self.dtype)
+        return self.typed(np.float32(self.pad) * factors + offsets)
+
+    def typed(self, values: np.ndarray) -> np.ndarray:
+        """Return float32 values as `dtype`; int8 as ONNX's QuantizeLinear does it."""
+        if self.dtype != 'int8':
+            return values.astype(self.dtype)
+        return np.clip(np.rint(values / np.float32(self.step)), -128, 127).astype(np.int8)
 
 
 def _is_number(value) -> bool:

@@ -128,6 +128,9 @@ class Letterboxer:
         self.tensor = np.empty((1, 3, height, width), takes.dtype)
         self._takes = takes
         self._factors, self._offsets = takes.affine
+        # What becomes of each byte, [3, 256].
+        self._tables = takes.typed(
+            np.arange(256, dtype=np.float32) * self._factors[:, None] + self._offsets[:, None])
         self._canvas = np.full((height, width, 3), takes.pad, np.uint8)
         self._planes = np.empty((3, height, width), np.uint8)
         self._geometry = Letterbox.fit(self.network, self.network)
@@ -183,6 +186,10 @@ class Letterboxer:
         cv2.split(self._canvas, [self._planes[channel] for channel in order])  # from BGR
         if self._takes.dtype == 'uint8':
             np.copyto(self.tensor[0], self._planes)
+            return
+        if self._takes.dtype == 'int8':
+            for channel, table in enumerate(self._tables):
+                np.take(table, self._planes[channel], out=self.tensor[0, channel])
             return
         for planes, factor, offset in self._groups():
             np.multiply(self._planes[planes], factor, out=self.tensor[0, planes],

@@ -23,7 +23,9 @@ MAX_BATCH_PIXELS = 1 << 26
 MAX_KEYPOINTS = 256
 # One anchor point on the largest stride of an ordinary head.
 _MIN_SIDE = STRIDES[-1]
-_INPUT_TYPES = ('float32', 'float16', 'uint8')
+_INPUT_TYPES = ('float32', 'float16', 'uint8', 'int8')
+# Metadata of an engine that takes int8: the value of one step.
+STEP_KEY = 'input_step'
 
 
 class UnknownHead(UserError):
@@ -109,7 +111,8 @@ class ModelCard:
         if not named:
             # Where a column has the class, the output does not tell how many there are.
             names = tuple(f'class_{index}' for index in range(head.classes or 1000))
-        takes = replace(said.applied(_usual_input(head, size)), dtype=image.dtype)
+        takes = replace(said.applied(_usual_input(head, size)), dtype=image.dtype,
+                        step=_step(source, metadata) if image.dtype == 'int8' else 1.0)
         return cls(source, names, size, _stride(source, metadata), head, takes, batch, evidence,
                    named)
 
@@ -122,6 +125,15 @@ def _usual_input(head: Reading, size: Tuple[int, int]) -> ImageInput:
     if takes.fit is Fit.CROP and size[0] != size[1]:
         return replace(takes, fit=Fit.STRETCH)
     return takes
+
+
+def _step(source: str, metadata: Mapping[str, str]) -> float:
+    try:
+        return float(metadata[STEP_KEY])
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f'{source} takes an int8 image, and nothing tells the value of one step; keep the '
+            '.json file beside the engine, or build it again with --float-input') from error
 
 
 def read_image_input(source: str, inputs: Sequence[TensorSpec]) -> TensorSpec:

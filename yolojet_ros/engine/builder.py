@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, List, Optional
+from typing import Callable, List, Optional, Tuple
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
@@ -18,7 +18,7 @@ from yolojet_ros.engine.model_facts import ModelFacts
 from yolojet_ros.engine.plan import builder_flags, BuildPlan, network_flags
 from yolojet_ros.engine.progress import interruptible, make_monitor, Progress
 from yolojet_ros.inference.tensorrt_network import make_logger, reason
-from yolojet_ros.model import onnx_file
+from yolojet_ros.model import onnx_file, quantization
 from yolojet_ros.model.open_batch import open_batch
 
 Report = Callable[[str], None]
@@ -34,11 +34,13 @@ class Built:
 
     precision: what it was built in; differs from the plan's only for 'best'
     workspace_bytes: the limit that was set
+    input_step: value of one step of the image where the engine takes it in INT8, else None
     """
 
     engine: bytes
     precision: str
     workspace_bytes: int
+    input_step: Optional[float] = None
 
 
 def is_weak(trt) -> bool:
@@ -57,6 +59,18 @@ def build(
     :param calibrator: trt.IInt8Calibrator for a model without Q/DQ, or None
     :raises UserError: in one sentence, why it cannot be built.
     """
+    if plan.int8_input and facts.quantized and is_weak(trt):
+        try:
+            return _build(trt, plan, facts, progress, warn, calibrator, True)
+        except UserError as error:
+            warn(f'building again for a float image, because INT8 is refused for it: {error}')
+    return _build(trt, plan, facts, progress, warn, calibrator, False)
+
+
+def _build(
+    trt, plan: BuildPlan, facts: ModelFacts, progress: Progress, warn: Report, calibrator,
+    int8_input: bool,
+) -> Built:
     weak = is_weak(trt)
     typed = plan.options.typed or not weak
     if typed and weak and not hasattr(trt.NetworkDefinitionCreationFlag, 'STRONGLY_TYPED'):
@@ -69,7 +83,10 @@ def build(
     progress.phase('reading the model')
     network = builder.create_network(_mask(trt.NetworkDefinitionCreationFlag, network_flags(
         not typed, weak, lambda name: hasattr(trt.NetworkDefinitionCreationFlag, name))))
-    _parse(trt, network, logger, plan.options.onnx, _opened(plan, facts, warn))
+    changed, step = _changed(plan, facts, warn, int8_input and precision == 'int8')
+    _parse(trt, network, logger, plan.options.onnx, changed)
+    if step is not None:
+        network.get_input(0).allowed_formats = _mask(trt.TensorFormat, ['LINEAR'])
     config = builder.create_builder_config()
     _set_batch(trt, builder, network, config, plan)
     constants: List = []
@@ -97,7 +114,7 @@ def build(
             f'TensorRT {trt.__version__} could not build {plan.options.onnx}: {reason(logger)}; '
             'if memory is short, close other programs or lower --workspace')
     _save_timing_cache(config, cache, plan.options.timing_cache, warn)
-    return Built(bytes(serialized), precision, plan.workspace_bytes)
+    return Built(bytes(serialized), precision, plan.workspace_bytes, step)
 
 
 def _create_builder(trt, logger):
@@ -159,24 +176,35 @@ def _mask(enumeration, names: List[str]) -> int:
     return sum(1 << int(getattr(enumeration, name)) for name in names)
 
 
-def _opened(plan: BuildPlan, facts: ModelFacts, warn: Report) -> Optional[bytes]:
-    """Return a model of one image that is to take more with an open batch; None for others."""
-    if plan.batch == 1 or facts.card.batch != 1:
-        return None
+def _changed(
+    plan: BuildPlan, facts: ModelFacts, warn: Report, int8_input: bool,
+) -> Tuple[Optional[bytes], Optional[float]]:
+    """
+    Return the model with an open batch and an INT8 image where it is to have them.
+
+    :return: None for a model that is built as its file has it; and the step of an INT8 image,
+        which spares the layer that quantizes it.
+    """
+    opens = plan.batch > 1 and facts.card.batch == 1
+    if not opens and not int8_input:
+        return None, None
     path = Path(plan.options.onnx)
-    opened = open_batch(onnx_file.load(path), path.name).SerializeToString()
-    warn(f'{path.name} has a fixed batch of 1, which is opened for --batch {plan.batch}')
-    return opened
+    model = onnx_file.load(path)
+    if opens:
+        model = open_batch(model, path.name)
+        warn(f'{path.name} has a fixed batch of 1, which is opened for --batch {plan.batch}')
+    step = quantization.take_int8(model) if int8_input else None
+    return (model.SerializeToString() if opens or step is not None else None), step
 
 
-def _parse(trt, network, logger, onnx: str, opened: Optional[bytes]) -> None:
+def _parse(trt, network, logger, onnx: str, changed: Optional[bytes]) -> None:
     """
     Read the model, and tell every error at once.
 
-    :param opened: what it became, instead of what the file holds
+    :param changed: what it became, instead of what the file holds
     """
     parser = trt.OnnxParser(network, logger)
-    if parser.parse_from_file(onnx) if opened is None else parser.parse(opened):
+    if parser.parse_from_file(onnx) if changed is None else parser.parse(changed):
         return
     problems = []
     for index in range(parser.num_errors):

@@ -51,6 +51,7 @@ class CheckOptions:
     large: a 640x640 ONNX model to measure too
     precisions: compare only these, of the large model (quantized is then its Q/DQ form), in
         runs of each of `batches` images
+    float_input: let INT8 engines quantize the image themselves
     tasks: ONNX models with masks, keypoints or rotated boxes: what these add is measured
     engines: folder that keeps the engines; those that fit are used again
     frames, leak_frames: of the measurements
@@ -63,6 +64,7 @@ class CheckOptions:
     large: Optional[str] = None
     precisions: Tuple[str, ...] = ()
     batches: Tuple[int, ...] = (1, 4, 16)
+    float_input: bool = False
     tasks: Tuple[str, ...] = ()
     engines: str = 'engines/gpu-check'
     profile: str = 'auto'
@@ -238,6 +240,7 @@ class GpuCheck:
                 num_calib=options.calibration_images,
                 optimization_level=options.optimization_level,
                 tactic_sources=options.tactic_sources, device=options.device,
+                float_input=options.float_input,
                 reference=None if quantized else options.reference)), self._say, self._say)
         found = card.verification
         self.findings.details[f'engine {out.stem}'] = asdict(card)

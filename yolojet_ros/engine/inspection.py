@@ -80,6 +80,6 @@ def verify_engine(
             f'{engine.path.name} was not built from {onnx} as it is now; give its model with '
             f'--onnx, or build it again with: {card.rebuild_command}')
     expected = verify.reference_for(
-        onnx, facts.sha256, engine.backend.card, images, reference, count)
+        onnx, facts.sha256, facts.card, images, reference, count)
     return verify.verify(
         engine.session, expected, facts.card, engine.backend.card, card.precision)

@@ -169,8 +169,13 @@ def random_letterbox(rng: np.random.Generator, card: ModelCard, most: int = 2000
 
 
 def compare_tensors(found: np.ndarray, expected: np.ndarray) -> Tuple[float, float]:
-    """Return the largest difference in steps of 1/255, and the share of equal values."""
-    steps = [tensor.astype(np.float32) * 255 for tensor in (found, expected)]
+    """
+    Return the largest difference, and the share of equal values.
+
+    In steps of 1/255, or in those of int8.
+    """
+    steps = [tensor.astype(np.float32) * (1 if tensor.dtype == np.int8 else 255)
+             for tensor in (found, expected)]
     if found.dtype == HALF:
         # FP16 rounds by up to an eighth of a step; what is compared is the step.
         steps = [np.rint(values) for values in steps]
@@ -229,9 +234,9 @@ def check_letterbox(
         for index in range(rounds):
             network = ((320, 192), (96, 160), (640, 640))[index % 3]
             card = check_card('yolov8', 1, 10, size=network)
-            dtype = ('float32', 'float16')[index % 2]
+            dtype = ('float32', 'float16', 'int8')[index % 3]
             card = replace(card, input=replace(
-                card.input, dtype=dtype, antialias=index // 2 % 2 > 0))
+                card.input, dtype=dtype, step=1 / 127, antialias=index // 3 % 2 > 0))
             stand_in = _NoNetwork(card, [np.zeros((5, 10), np.float32)])
             frame = Frame(device, stand_in, stand_in.outputs, card, (1, 1),
                           Kernels(device, binary, card), mapped)

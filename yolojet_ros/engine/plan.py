@@ -35,6 +35,7 @@ class Options:
     strict: forbid TensorRT to choose another precision for a layer
     nms: 'none', or let the engine end in the NMS 'plugin' or 'layer'
     nms_score, nms_iou: thresholds of that NMS
+    float_input: let the engine of a Q/DQ model quantize the image itself
     plugins: libraries of the user's own TensorRT plugins
     verify_images: source of the images to verify on, as `calibration`
     reference: file of ONNX Runtime results for machines without it (engine.verify)
@@ -58,6 +59,7 @@ class Options:
     nms: str = 'none'
     nms_score: float = 0.05
     nms_iou: float = 0.7
+    float_input: bool = False
     plugins: Tuple[str, ...] = ()
     verify_images: str = 'scene'
     reference: Optional[str] = None
@@ -110,6 +112,13 @@ class BuildPlan:
     def dynamic_batch(self) -> bool:
         """Return whether a model that leaves the batch open takes 1 to `batch` images."""
         return self.batch > 1 and self.options.nms == 'none' and self.options.dla is None
+
+    @property
+    def int8_input(self) -> bool:
+        """Return whether the engine of a Q/DQ model takes the image in INT8."""
+        options = self.options
+        return self.precision == 'int8' and options.dla is None and not (
+            options.typed or options.float_input)
 
     def as_dict(self) -> Dict[str, Any]:
         """Return the plan for --dry-run, with the flags that the profile's TensorRT takes."""

@@ -135,7 +135,7 @@ class Verdict:
 
 
 def reference_for(
-    onnx: str, sha256: str, card: ModelCard, images: str, stored: Optional[str],
+    onnx: str, sha256: str, model: ModelCard, images: str, stored: Optional[str],
     count: int = DEFAULT_IMAGES,
 ) -> Reference:
     """
@@ -144,7 +144,7 @@ def reference_for(
     :raises UserError: if it cannot be had, or belongs to another model.
     """
     if stored is None:
-        return Reference.compute(onnx, sha256, network_inputs(images, count, card))
+        return Reference.compute(onnx, sha256, network_inputs(images, count, model))
     reference = Reference.load(stored)
     if reference.onnx_sha256 != sha256:
         raise UserError(
@@ -164,7 +164,7 @@ def verify(
     :param card: of the engine, which may end in NMS where the model does not
     :param precision: sets the tolerances
     """
-    outputs = session.run_all(reference.inputs)
+    outputs = session.run_all(card.input.typed(reference.inputs))
     count = len(reference.inputs)
     if not all(np.isfinite(output).all() for output in outputs):
         return Verdict(count, float('nan'), float('nan'), float('nan'), 0, 0.0, False,

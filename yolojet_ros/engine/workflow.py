@@ -12,6 +12,7 @@ import numpy as np
 from yolojet_ros.core.engine_card import EngineCard, sha256, TensorFacts
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
+from yolojet_ros.core.model_card import STEP_KEY
 from yolojet_ros.engine import builder, calibration, layers, memory, model_facts, verify
 from yolojet_ros.engine.model_facts import ModelFacts
 from yolojet_ros.engine.plan import BuildPlan
@@ -60,8 +61,11 @@ def _build_on(
                 calibrator.free()
         _check_unchanged(plan, facts)
         progress.phase('verifying')
+        metadata = dict(facts.metadata)
+        if built.input_step is not None:
+            metadata[STEP_KEY] = repr(built.input_step)
         with closing(Network(built.engine, Path(plan.out).name)) as network:
-            heads, card = read_card(network, facts.metadata)
+            heads, card = read_card(network, metadata)
             with closing(Session(device, network, heads)) as session:
                 verdict = _verify(session, plan, facts, card, built.precision, warn)
                 latency = session.latency_ms()
@@ -75,7 +79,7 @@ def _build_on(
         temporary.write_bytes(built.engine)
         result = EngineCard(
             engine_sha256=sha256(temporary), onnx=plan.options.onnx, onnx_sha256=facts.sha256,
-            metadata=facts.metadata, l4t=l4t_release(), precision=built.precision,
+            metadata=metadata, l4t=l4t_release(), precision=built.precision,
             profile=plan.profile.name, workspace_bytes=built.workspace_bytes, batch=plan.batch,
             command=plan.options.command(), plugins=list(plan.options.plugins),
             calibration_sha256=digest, build_seconds=round(seconds, 1),
@@ -130,7 +134,7 @@ def _verify(session: Session, plan: BuildPlan, facts: ModelFacts, card, precisio
             warn: Report) -> dict:
     try:
         reference = verify.reference_for(
-            plan.options.onnx, facts.sha256, card, plan.options.verify_images,
+            plan.options.onnx, facts.sha256, facts.card, plan.options.verify_images,
             plan.options.reference)
     except UserError as error:
         if plan.options.reference is not None:

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 import logging
 from pathlib import Path
 import tempfile
-from typing import Collection, Dict, Iterator, List, Mapping, Sequence, TYPE_CHECKING
+from typing import (
+    Collection, Dict, Iterator, List, Mapping, Optional, Sequence, TYPE_CHECKING)
 
 import numpy as np
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
-from yolojet_ros.model import int8_layout, onnx_file
+from yolojet_ros.model import int8_layout, onnx_file, onnx_graph
 from yolojet_ros.model.scale_groups import ScaleGroups
 
 if TYPE_CHECKING:
@@ -139,6 +140,34 @@ def insert_qdq(
         node.input[1] = writer.pair(node.input[1], scales)
     _sort(graph, writer.nodes)
     return result
+
+
+def take_int8(model: onnx.ModelProto) -> Optional[float]:
+    """
+    Let a Q/DQ model take the image quantized already, in place.
+
+    :return: the value of one step of the image; None where the model stays as it is, because
+        its image is not quantized first.
+    """
+    from onnx import numpy_helper, TensorProto
+
+    graph, constants = model.graph, onnx_file.initializers(model)
+    image = graph.input[0]
+    readers = [node for node in graph.node if image.name in onnx_graph.reads(node)]
+    if len(readers) != 1 or readers[0].op_type != 'QuantizeLinear' or len(readers[0].input) != 3:
+        return None
+    scale, zero = (constants.get(name) for name in readers[0].input[1:])
+    if scale is None or zero is None or zero.data_type != TensorProto.INT8 \
+            or scale.data_type != TensorProto.FLOAT or scale.dims \
+            or numpy_helper.to_array(zero).any():
+        return None
+    (quantized,) = readers[0].output
+    graph.node.remove(readers[0])
+    for node in graph.node:
+        node.input[:] = [image.name if name == quantized else name for name in node.input]
+    image.type.tensor_type.elem_type = TensorProto.INT8
+    del graph.value_info[:]
+    return float(numpy_helper.to_array(scale))
 
 
 class _PairWriter:

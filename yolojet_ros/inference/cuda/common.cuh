@@ -90,6 +90,11 @@ __device__ inline void store(unsigned char *target, float value) {
     *target = (unsigned char)value;
 }
 
+// As QuantizeLinear of ONNX: a tie goes to the even number.
+__device__ inline void store(signed char *target, float value) {
+    *target = (signed char)fminf(fmaxf(rintf(value), -128.0f), 127.0f);
+}
+
 __device__ inline float read(const Values &values, int image, int row, int column) {
     size_t index = (size_t)image * values.image + (size_t)row * values.row
         + (size_t)column * values.column;

@@ -34,7 +34,7 @@ _SUPPRESS_THREADS = 256
 _OVERLAP_GRID, _OVERLAP_THREADS = 256, 128
 # Numbers of images that a slot has contexts for at once, each with graphs of its own.
 _MAX_SIZES = 8
-_SUFFIX = {'float32': 'f32', 'float16': 'f16', 'uint8': 'u8'}
+_SUFFIX = {'float32': 'f32', 'float16': 'f16', 'uint8': 'u8', 'int8': 'i8'}
 
 
 def blocks(size: int, block: int) -> int:

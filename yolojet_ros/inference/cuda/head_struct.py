@@ -64,4 +64,5 @@ def takes(card: ModelCard) -> np.ndarray:
     struct['factor'], struct['offset'] = card.input.affine
     struct['channel'] = (0, 1, 2) if card.input.order == 'rgb' else (2, 1, 0)
     struct['pad'] = card.input.pad
+    struct['step'] = card.input.step
     return struct

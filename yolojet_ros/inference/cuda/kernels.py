@@ -35,7 +35,8 @@ SOURCE = np.dtype([
     ('width', 'i4'), ('height', 'i4'), ('column_taps', 'i4'), ('row_taps', 'i4'),
     ('chroma_top', 'i4'), ('unused', 'i4')])
 TAKES = np.dtype([
-    ('factor', 'f4', 3), ('offset', 'f4', 3), ('channel', 'i4', 3), ('pad', 'i4')])
+    ('factor', 'f4', 3), ('offset', 'f4', 3), ('channel', 'i4', 3), ('pad', 'i4'),
+    ('step', 'f4')])
 GEOMETRY = np.dtype([(name, 'f4') for name in (
     'left', 'top', 'scale_x', 'scale_y', 'width', 'height', 'forward_x', 'forward_y')])
 VALUES = np.dtype([

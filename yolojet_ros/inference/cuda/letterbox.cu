@@ -23,7 +23,8 @@ struct Source {
 };
 
 // core.image_input.ImageInput: what becomes of a byte in each plane, and which of R, G, B it is.
-struct Takes { float factor[3], offset[3]; int channel[3], pad; };
+// `step` is the value that becomes 1 in int8, and 1 elsewhere.
+struct Takes { float factor[3], offset[3]; int channel[3], pad; float step; };
 
 struct Rgb { int value[3]; };
 
@@ -117,7 +118,7 @@ __device__ inline void letterbox(
                                     : interpolated(source, column_index, row_index);
     for (int c = 0; c < 3; ++c) {
         float value = (float)result.value[takes->channel[c]] * takes->factor[c];
-        store(out + c * plane, value + takes->offset[c]);
+        store(out + c * plane, (value + takes->offset[c]) / takes->step);
     }
 }
 
@@ -130,3 +131,4 @@ __device__ inline void letterbox(
 LETTERBOX_KERNEL(f32, float)
 LETTERBOX_KERNEL(f16, half_bits)
 LETTERBOX_KERNEL(u8, unsigned char)
+LETTERBOX_KERNEL(i8, signed char)
