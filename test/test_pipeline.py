@@ -1,6 +1,7 @@
 """Detector and streams: what the tracker is shown, and cameras that share a model."""
 
 from dataclasses import replace
+import threading
 
 import numpy as np
 import pytest
@@ -140,6 +141,16 @@ def _tracked(film, depth=1):
         found += detector.collect()
     assert [frame.context for frame in found] == list(range(len(film)))
     return [frame.detections.ids.tolist() for frame in found], tracker.tracks
+
+
+@pytest.mark.parametrize('blocks, name', [(True, 'camera_motion_0'), (False, 'MainThread')])
+def test_motion_is_looked_for_in_the_thread_that_is_free(monkeypatch, blocks, name):
+    names, look = set(), CameraMotion.look
+    monkeypatch.setattr(_TruthNetwork, 'blocks', blocks)
+    monkeypatch.setattr(CameraMotion, 'look', lambda *arguments: (
+        names.add(threading.current_thread().name), look(*arguments))[1])
+    _tracked(_film(3))
+    assert names == {name}
 
 
 def test_motion_that_another_thread_finds_is_the_same(monkeypatch):

@@ -112,6 +112,8 @@ class HostBackend(Backend):
     all of them.
     """
 
+    blocks = True
+
     def __init__(self, card: ModelCard) -> None:
         super().__init__()
         self.card = card
