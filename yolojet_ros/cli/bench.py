@@ -287,8 +287,9 @@ def _bench_node(arguments: argparse.Namespace) -> int:
 {mean:.1f} detections a frame:
   published {frames['published']}, received {frames['received']}, \
 lost in transport {frames['lost_in_transport']} (goal: 0), processed {frames['processed']}
-  node's own overhead {stages['overhead']} ms p50 (goal: <= {1 if count == 10 else 2}), of which \
-{stages['queued']} waiting for the worker; pipeline {stages['pipeline']} ms p50""")
+  node's own overhead {stages['overhead']} ms p50 (goal: <= {1 if count == 10 else 2}); before it \
+{stages['queued']} in the queue and {stages['take']} to unpack the image; pipeline \
+{stages['pipeline']} ms p50""")
     print(f"""\
 transport and conversion alone (echo node): {echo['cpu_percent_of_a_core']} % of one core \
 (goal: < 40), image age on arrival {echo['age_ms_p50']} ms p50, received {echo['received']}""")
