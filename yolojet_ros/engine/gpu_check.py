@@ -400,7 +400,9 @@ class GpuCheck:
                 row = self._step(f'{kind}, batch {batch}', lambda: precision_table.measure(
                     self._engine(options.large, f'{kind}-b{batch}', kind, kind == 'int8', False,
                                  batch), kind, batch, options.frames, options.device))
-                rows += [] if row is None else [row]
+                if row is not None:
+                    rows.append(row)
+                    self._say(row.line())  # the rest takes minutes
         self._say(precision_table.table(rows))
         self.findings.details['precisions'] = [asdict(row) for row in rows]
         for batch, time, rate in precision_table.int8_gains(rows):

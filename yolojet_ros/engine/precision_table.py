@@ -32,6 +32,13 @@ class Row:
     layers: int
     layer_ms: Dict[str, float]
 
+    def line(self) -> str:
+        """Return the row in Markdown."""
+        return (
+            f'| {self.batch} | {self.precision.upper()} | {self.ms:.3f} ms '
+            f'| {self.images_per_second:,.0f} | {self.engine_bytes / 1e6:.1f} MB '
+            f'| {self.scratch_bytes / 1e6:.1f} MB | {self.layers} |')
+
 
 def measure(engine: Path, precision: str, batch: int, runs: int, device: int = 0) -> Row:
     """Measure an engine alone, with as many images as it takes at most."""
@@ -47,12 +54,8 @@ def table(rows: Sequence[Row]) -> str:
     """Return the rows as Markdown, those of the same batch together."""
     lines = ['| batch | precision | a run | images/s | engine | GPU scratch memory | layers |',
              '|---|---|---|---|---|---|---|']
-    for row in sorted(rows, key=lambda row: (row.batch, PRECISIONS.index(row.precision))):
-        lines.append(
-            f'| {row.batch} | {row.precision.upper()} | {row.ms:.3f} ms '
-            f'| {row.images_per_second:,.0f} | {row.engine_bytes / 1e6:.1f} MB '
-            f'| {row.scratch_bytes / 1e6:.1f} MB | {row.layers} |')
-    return '\n'.join(lines)
+    ordered = sorted(rows, key=lambda row: (row.batch, PRECISIONS.index(row.precision)))
+    return '\n'.join([*lines, *(row.line() for row in ordered)])
 
 
 def int8_gains(rows: Sequence[Row]) -> List[Tuple[int, float, float]]:
