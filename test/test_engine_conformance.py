@@ -365,8 +365,8 @@ def test_foreign_engines_get_a_profile_for_each_slot_or_are_refused_at_once(
     use(version)
     path = foreign(tmp_path, profiles, sharing=sharing)
     model = str(tmp_path / 'float.onnx')
-    enough = profiles.count((1, 1, 2)) > 1 or version.startswith('1') or (
-        sharing and version == '8.6')
+    # 8.6 does not tell whether a profile may be shared, and crashes where it may not.
+    enough = profiles.count((1, 1, 2)) > 1 or version.startswith('1')
     if enough:
         run_both_slots(path, model)
     else:

@@ -122,6 +122,13 @@ def test_kernels_equal_their_twins_on_every_head_and_task(
     assert keypoint == 0 and rotated <= 1e-3 and mask >= 0.999
 
 
+def test_the_check_of_letterboxes_finds_no_fault(device, monkeypatch):
+    monkeypatch.setattr(kernels, 'cubin', lambda capability: b'')
+    for encoding, deviation in kernel_check.check_letterbox(
+            device, np.random.default_rng(3), 6).items():
+        assert deviation.pixels <= 1.001 and deviation.equal > 0.99, encoding
+
+
 def test_thousands_of_candidates_are_cut_to_the_best(device):
     rng = np.random.default_rng(5)
     card = kernel_check.check_card('yolov8', 2, 6000, size=(640, 640))

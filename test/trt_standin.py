@@ -648,7 +648,8 @@ class _Context(_Strict):
 
     def set_optimization_profile_async(self, profile, stream):
         assert stream is not None
-        return self._take(profile) or self._refuse(f'profile {profile} is in use')
+        assert self._take(profile), f'profile {profile} is in use: TensorRT 8.6 crashes'
+        return True
 
     def _set_shape(self, index, shape):
         if min(self._engine._shape_of(index)) < 0:

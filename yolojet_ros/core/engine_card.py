@@ -50,6 +50,7 @@ class EngineCard:
     latency_ms: median and p99 of one run on the GPU that built it
     device_memory_bytes: scratch memory of one execution context
     other_precision: layers that do not run in the asked precision
+    shared_profile: whether all execution contexts can use the same optimization profile
     """
 
     engine_sha256: str
@@ -75,6 +76,7 @@ class EngineCard:
     latency_ms: Dict[str, float] = field(default_factory=dict)
     device_memory_bytes: int = 0
     other_precision: List[str] = field(default_factory=list)
+    shared_profile: bool = False
 
     @staticmethod
     def path(engine: Union[str, Path]) -> Path:

@@ -35,12 +35,14 @@ class Built:
     precision: what it was built in; differs from the plan's only for 'best'
     workspace_bytes: the limit that was set
     input_step: value of one step of the image where the engine takes it in INT8, else None
+    shared_profile: whether its contexts can all use the same optimization profile
     """
 
     engine: bytes
     precision: str
     workspace_bytes: int
     input_step: Optional[float] = None
+    shared_profile: bool = False
 
 
 def is_weak(trt) -> bool:
@@ -88,7 +90,7 @@ def _build(
     if step is not None:
         network.get_input(0).allowed_formats = _mask(trt.TensorFormat, ['LINEAR'])
     config = builder.create_builder_config()
-    _set_batch(trt, builder, network, config, plan)
+    shared = _set_batch(trt, builder, network, config, plan)
     constants: List = []
     if plan.options.nms != 'none':
         # The network refers to these arrays until it is built.
@@ -114,7 +116,7 @@ def _build(
             f'TensorRT {trt.__version__} could not build {plan.options.onnx}: {reason(logger)}; '
             'if memory is short, close other programs or lower --workspace')
     _save_timing_cache(config, cache, plan.options.timing_cache, warn)
-    return Built(bytes(serialized), precision, plan.workspace_bytes, step)
+    return Built(bytes(serialized), precision, plan.workspace_bytes, step, shared)
 
 
 def _create_builder(trt, logger):
@@ -217,11 +219,13 @@ def _parse(trt, network, logger, onnx: str, changed: Optional[bytes]) -> None:
         + '; export it again with an older --opset, or build with a newer TensorRT')
 
 
-def _set_batch(trt, builder, network, config, plan: BuildPlan) -> None:
+def _set_batch(trt, builder, network, config, plan: BuildPlan) -> bool:
     """
     Let an open batch take 1 to as many images as are asked for; a fixed one must take as many.
 
     One image needs no optimization profile, and the ends in NMS and DLA want sizes that are known.
+
+    :returns: whether there is a profile that all contexts share.
     """
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     shape = tuple(inputs[0].shape)
@@ -230,7 +234,7 @@ def _set_batch(trt, builder, network, config, plan: BuildPlan) -> None:
             raise UserError(
                 f'{plan.options.onnx} has a fixed batch of {shape[0]}, not {plan.batch}; export '
                 f'it with a dynamic batch for --batch {plan.batch}')
-        return
+        return False
     if min(shape[1:]) <= 0:
         raise UserError(
             f'{plan.options.onnx} takes an input of dynamic size {list(shape)}; export it with '
@@ -239,14 +243,15 @@ def _set_batch(trt, builder, network, config, plan: BuildPlan) -> None:
     if not plan.dynamic_batch:
         for item, rest in rests:
             item.shape = (plan.batch, *rest)
-        return
-    count = 1 if _share_profile(trt, config) else _SLOTS * min(plan.batch, _NUMBERS)
-    for _ in range(count):
+        return False
+    shared = _share_profile(trt, config)
+    for _ in range(1 if shared else _SLOTS * min(plan.batch, _NUMBERS)):
         profile = builder.create_optimization_profile()
         for item, rest in rests:
             # Several cameras are what it is for, so that many images are to be quick.
             profile.set_shape(item.name, (1, *rest), (plan.batch, *rest), (plan.batch, *rest))
         config.add_optimization_profile(profile)
+    return shared
 
 
 def _share_profile(trt, config) -> bool:

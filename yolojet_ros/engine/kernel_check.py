@@ -236,7 +236,8 @@ def check_letterbox(
             card = check_card('yolov8', 1, 10, size=network)
             dtype = ('float32', 'float16', 'int8')[index % 3]
             card = replace(card, input=replace(
-                card.input, dtype=dtype, step=1 / 127, antialias=index // 3 % 2 > 0))
+                card.input, dtype=dtype, step=1 / 127 if dtype == 'int8' else 1.0,
+                antialias=index // 3 % 2 > 0))
             stand_in = _NoNetwork(card, [np.zeros((5, 10), np.float32)])
             frame = Frame(device, stand_in, stand_in.outputs, card, (1, 1),
                           Kernels(device, binary, card), mapped)

@@ -64,7 +64,8 @@ def _build_on(
         metadata = dict(facts.metadata)
         if built.input_step is not None:
             metadata[STEP_KEY] = repr(built.input_step)
-        with closing(Network(built.engine, Path(plan.out).name)) as network:
+        with closing(Network(
+                built.engine, Path(plan.out).name, built.shared_profile)) as network:
             heads, card = read_card(network, metadata)
             with closing(Session(device, network, heads)) as session:
                 verdict = _verify(session, plan, facts, card, built.precision, warn)
@@ -104,6 +105,7 @@ def _engine_facts(network: Network, device: Device, built: builder.Built) -> Dic
         'tensorrt': network.trt.__version__, 'gpu': device.name,
         'compute_capability': '.'.join(str(number) for number in device.capability),
         'driver': str(device.driver_version), 'device_memory_bytes': network.device_memory,
+        'shared_profile': built.shared_profile,
         'other_precision': layers.other_precision(layers.inspect(network), built.precision)}
 
 

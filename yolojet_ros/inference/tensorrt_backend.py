@@ -192,7 +192,8 @@ class TensorRTBackend(Backend):
                 'run as part of this process, so name those that you trust: the parameter '
                 '"plugins" of the node, --plugin of the commands')
         load_plugins(plugins)
-        self.network = network = Network(content, path.name)
+        self.network = network = Network(
+            content, path.name, engine_card is not None and engine_card.shared_profile)
         metadata = {**(engine_card.metadata if engine_card else {}), **CardFile.metadata(path)}
         self.heads, self.card = read_card(network, metadata)
         self.min_batch, self.max_batch = network.batch_range()

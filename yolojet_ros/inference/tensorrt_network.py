@@ -102,10 +102,12 @@ class Network:
 
     :param plan: the serialized engine
     :param source: file name, for messages
+    :param shared: whether all contexts can use the same optimization profile; from TensorRT 10
+        on they always can
     :raises UserError: if TensorRT refuses the engine.
     """
 
-    def __init__(self, plan: bytes, source: str) -> None:
+    def __init__(self, plan: bytes, source: str, shared: bool = False) -> None:
         self.trt = import_tensorrt()
         self.source = source
         self.logger = make_logger(self.trt)
@@ -118,6 +120,7 @@ class Network:
                 'an engine runs only with the TensorRT version and GPU that it was built with: '
                 'build it again here with "yolojet engine build"')
         self.named = hasattr(self.engine, 'num_io_tensors')
+        self._shared = shared
         self._taken: List[int] = []  # profiles of the contexts
         try:
             self.tensors: List[Tensor] = self._read_tensors()
@@ -221,9 +224,8 @@ class Network:
         number, count = slots
         alike = [profile for profile in range(self.engine.num_optimization_profiles)
                  if self.batch_range(profile) == self.batch_range()]
-        # Only a single one can be shared. Of several, one that another context has is not even
-        # asked for.
-        taken = self._taken if len(alike) > 1 else ()
+        # To ask for one that another context has crashes TensorRT 8.6.
+        taken = () if self._shared else self._taken
         for profile in dict.fromkeys((*alike[number::count], 0)):
             if profile not in taken and context.set_optimization_profile_async(profile, stream):
                 return profile
