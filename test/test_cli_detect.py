@@ -247,6 +247,18 @@ def test_a_broken_input_is_named_and_the_others_are_processed(tmp_path, model):
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['a.png', 'c.png']
 
 
+def test_an_absent_input_is_named_and_the_others_are_processed(tmp_path, model, capfd):
+    image, absent, empty = _image(tmp_path / 'a.png'), tmp_path / 'none.png', tmp_path / 'empty'
+    empty.mkdir()
+    seen, said = _seen(absent, image, empty, '--model', model, '--save', tmp_path / 'out', code=2)
+    assert [entry['image'] for entry in seen] == [str(image)]
+    assert len(said) == 2 and all(line.startswith('yolojet: ') for line in said)
+    assert 'none.png is neither a file' in said[0] and 'empty holds no images' in said[1]
+    assert [path.name for path in (tmp_path / 'out').iterdir()] == ['a.png']
+    sentence = _refused(capfd, absent, empty, '--model', model, '--json')
+    assert 'none.png' in sentence and 'empty' in sentence
+
+
 def test_a_video_is_told_by_frames_and_saved_whole(tmp_path, model, film):
     seen, said = _seen(film, '--model', model, '--save', tmp_path / 'out')
     assert [entry['frame'] for entry in seen] == [0, 1, 2, 3, 4] and said == []

@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     filters = read_settings(FilterParams, arguments.settings)
     size = parse_size('--input-size', arguments.input_size)
-    inputs = input_files(arguments.inputs)
+    inputs, absent = input_files(arguments.inputs)
     targets = output_files(inputs, arguments.save)
     backend = load_backend(
         demo_model() if arguments.model is None else arguments.model, arguments.backend,
@@ -87,9 +87,11 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.model is None:
             say('no --model is given: the demo model runs, which knows only '
                 f'{listed(backend.card.names)}')
+        for sentence in absent:
+            say(sentence)
         with (JsonOutput if arguments.json else TextOutput)(backend.card.names) as output:
             refused = detect_files(
                 Detector(backend), stream, list(zip(inputs, targets)), output)
-        return 2 if refused else 0
+        return 2 if refused or absent else 0
     finally:
         backend.close()

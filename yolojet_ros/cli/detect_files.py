@@ -28,23 +28,31 @@ from yolojet_ros.sources import images_in, is_image, SourceOptions, VideoSource
 _WHOLE = 0.9
 
 
-def input_files(names: Sequence[str]) -> List[Path]:
+def input_files(names: Sequence[str]) -> Tuple[List[Path], List[str]]:
     """
-    Return the files that are named, and the images of the folders.
+    Return the files that are named and the images of the folders, and why others are not there.
 
-    :raises UserError: if one is not there, or a folder without images.
+    :raises UserError: if there is no file at all.
     """
     files: List[Path] = []
+    refused: List[str] = []
     for name in names:
-        path = home_path(name)
-        if path.is_dir():
-            files += images_in(path)
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise UserError(f'{path} is neither a file nor a folder; give images, folders of '
-                            'images, or videos')
-    return files
+        try:
+            files += _files_of(home_path(name))
+        except UserError as error:
+            refused.append(str(error))
+    if not files:
+        raise UserError('; '.join(refused))
+    return files, refused
+
+
+def _files_of(path: Path) -> List[Path]:
+    if path.is_dir():
+        return images_in(path)
+    if not path.is_file():
+        raise UserError(f'{path} is neither a file nor a folder; give images, folders of images, '
+                        'or videos')
+    return [path]
 
 
 def output_files(inputs: Sequence[Path], folder: Optional[Path]) -> List[Optional[Path]]:
