@@ -36,6 +36,13 @@ def test_what_was_recognised_and_why(tmp_path, capfd):
         assert _has(lines, text), (text, lines)
 
 
+@pytest.mark.parametrize('name, data', [('still.png', b'\x89PNG'), ('model', b''), ('a.txt', b'PK')])
+def test_a_file_of_another_kind_is_no_model(tmp_path, capfd, name, data):
+    (tmp_path / name).write_bytes(data)
+    lines, said = _info(capfd, tmp_path / name, code=2)
+    assert lines == [] and len(said) == 1 and f'{name} is no model; give an .onnx file' in said[0]
+
+
 def test_the_lines_of_the_card_file_are_ready_to_be_saved(tmp_path, capfd):
     rows = np.zeros((1, _A, 5 + len(NAMES)), np.float32)
     rows[..., 2:4], rows[..., 4] = 20, 0.5

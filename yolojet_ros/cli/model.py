@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from zipfile import is_zipfile
 
 from yolojet_ros.cli import model_train
 from yolojet_ros.cli.numbers import whole
@@ -46,6 +47,10 @@ def _info(args: argparse.Namespace) -> int:
         from yolojet_ros.cli.model_info import print_engine
         print_engine(args.file)
         return 0
+    if args.file and args.file.suffix not in ('.pt', '.pth') and args.file.is_file() \
+            and not is_zipfile(args.file):
+        raise UserError(f'{args.file} is no model; give an .onnx file, an engine, or a .pt file of '
+                        '"yolojet model train"')
     require_torch()
     from yolojet_ros.model import checkpoint
     from yolojet_ros.model.yolov8 import parameter_count, YOLOv8
