@@ -147,7 +147,7 @@ def test_the_node_benchmark_prints_figures_beside_goals():
     assert process.returncode == 0, process.stdout + process.stderr
     assert process.stdout.count('lost in transport 0') == 2
     for line in ('10.0 detections a frame', '50.0 detections a frame', "node's own overhead",
-                 '% of one core'):
+                 'in the queue and', 'to unpack the image;', '% of one core'):
         assert line in process.stdout
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import platform
 import tempfile
 import time
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 from yolojet_ros.cli.numbers import whole
 from yolojet_ros.core.errors import UserError
@@ -20,6 +20,29 @@ _FILM_FRAMES = 90
 _MOST_SECONDS = 86400
 _MOST_RATE = 10000  # Hz
 _MOST_PIXELS = 8192  # along an edge
+
+_BENCHMARKS = (
+    'node', 'scene', 'messages', 'tracker', 'transport', 'cpu', 'flood', 'cameras')
+_LOADS = ('flood', 'cameras')
+_PIPELINE = ''  # the benchmark without a name
+
+
+class _Option(NamedTuple):
+    """An option of some benchmarks, and what it is where it is not given."""
+
+    word: str
+    benchmarks: Tuple[str, ...]
+    default: Any
+
+
+_OPTIONS = {
+    'model': _Option('--model', (_PIPELINE, 'node', 'cpu', *_LOADS), None),
+    'rate': _Option('--rate', ('cameras',), 5),
+    'seconds': _Option('--seconds', ('node', 'transport', 'cpu', *_LOADS), 10.0),
+    'size': _Option('--size', _LOADS, _SIZE),
+    'backend': _Option('--backend', _LOADS, 'auto'),
+    'settings': _Option('--set', _LOADS, ()),
+    'json': _Option('--json', _LOADS, False)}
 
 DESCRIPTION = """\
 Measure what the README claims. Without options: the CPU backend with everything
@@ -52,27 +75,25 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         'the other, such as 30,60,120,240,480'))
     what.add_argument('--cameras', type=whole(1, 64), metavar='N', help=(
         'measure N cameras through one node against a node for each'))
-    parser.add_argument('--rate', type=whole(1, _MOST_RATE), default=5, metavar='HZ', help=(
+    parser.add_argument('--rate', type=whole(1, _MOST_RATE), metavar='HZ', help=(
         'images in a second of each camera of --cameras (default: 5)'))
-    parser.add_argument('--seconds', type=float, default=10.0, metavar='S', help=(
+    parser.add_argument('--seconds', type=float, metavar='S', help=(
         'length of each run of --node, --transport, --cpu, --flood and --cameras (default: 10)'))
-    parser.add_argument('--size', type=_image_size, default=_SIZE, metavar='WxH', help=(
+    parser.add_argument('--size', type=_image_size, metavar='WxH', help=(
         'size of the images of --flood and --cameras (default: 1280x720)'))
-    parser.add_argument('--backend', choices=('auto', 'tensorrt', 'onnxruntime'), default='auto',
+    parser.add_argument('--backend', choices=('auto', 'tensorrt', 'onnxruntime'),
                         help='what runs the network of --flood and --cameras (default: auto)')
-    parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE',
-                        dest='settings', help=(
-                            'a parameter of the nodes of --flood and --cameras, VALUE as in '
-                            'config/detect.yaml; may be repeated'))
-    parser.add_argument('--json', action='store_true', help=(
+    parser.add_argument('--set', action='append', metavar='NAME=VALUE', dest='settings', help=(
+        'a parameter of the nodes of --flood and --cameras, VALUE as in config/detect.yaml; may '
+        'be repeated'))
+    parser.add_argument('--json', action='store_true', default=None, help=(
         'print the rows of --flood or --cameras as JSON'))
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run one benchmark and return the exit code."""
-    if arguments.json and not (arguments.flood or arguments.cameras):
-        raise UserError('--json prints the rows of --flood or --cameras; give one of them, too')
+    _fill_in(arguments)
     if not 0 < arguments.seconds <= _MOST_SECONDS:
         raise UserError(f'--seconds is {arguments.seconds:g}; it must be above 0, at most '
                         f'{_MOST_SECONDS}')
@@ -96,6 +117,25 @@ def run(arguments: argparse.Namespace) -> int:
         measure(_model(arguments), arguments.seconds)
         return 0
     return _bench_pipeline(arguments)
+
+
+def _fill_in(arguments: argparse.Namespace) -> None:
+    """
+    Set the options that are not given.
+
+    :raises UserError: if one is given that the chosen benchmark does not take.
+    """
+    chosen = next((name for name in _BENCHMARKS if getattr(arguments, name)), _PIPELINE)
+    for name, option in _OPTIONS.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, option.default)
+        elif chosen not in option.benchmarks:
+            takers = ', '.join(f'--{taker}' if taker else 'the benchmark without a name'
+                               for taker in option.benchmarks)
+            raise UserError(
+                f'{option.word} is an option of {takers}, '
+                + (f'not of --{chosen}; leave it out' if chosen else
+                   'which is not given; leave it out, or name its benchmark, too'))
 
 
 def _model(arguments: argparse.Namespace) -> Path:
@@ -149,16 +189,17 @@ def _bench_load(arguments: argparse.Namespace) -> int:
     model, size, seconds = _model(arguments), arguments.size, arguments.seconds
     detector = {'model': model, 'backend': arguments.backend, **read_words(arguments.settings)}
     images = f'{size[0]}x{size[1]} bgr8 by a process of its own'
+    counts = 'from "all sent" on, images with those of the warm-up'
     if arguments.flood:
         title = (f'{model.name}, {images}, {seconds:g} s each; milliseconds from stamp to result '
                  'received and to its publication (age), and of CPU: of the node for a result, of '
-                 'the sender for an image')
+                 f'the sender for an image; of best: where not all came out; {counts}')
         rows = bench_flood.measure(arguments.flood, seconds, size, detector)
         show = bench_flood.print_rows
     else:
         title = (f'{model.name}, {images} for each camera, {arguments.rate} Hz, {seconds:g} s; '
                  'milliseconds from stamp to result received, and percent of a core, memory and '
-                 'GPU memory of all nodes together')
+                 f'GPU memory of all nodes together; {counts}')
         rows = bench_cameras.measure(arguments.cameras, arguments.rate, seconds, size, detector)
         show = bench_cameras.print_rows
     if arguments.json:

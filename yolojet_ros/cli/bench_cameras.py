@@ -11,15 +11,16 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from yolojet_ros.cli.chain import wait_for
 from yolojet_ros.cli.flood_camera import Senders
-from yolojet_ros.cli.heard import COUNTS, Heard, heard, percentile, print_table
+from yolojet_ros.cli.heard import counted, Heard, heard, percentile, print_table
 from yolojet_ros.cli.processes import cpu_seconds, nodes, resident_bytes
 
 _COLUMNS = (
     ('', '{what}'), ('sent/s', '{sent_hz:.1f}'), ('results/s', '{results_hz:.1f}'),
     ('least camera', '{least_hz:.1f}'), ('p50', '{latency_ms_p50:.1f}'),
-    ('p99', '{latency_ms_p99:.1f}'), ('superseded', '{dropped_superseded}'),
-    ('lost', '{lost_in_middleware}'), ('CPU', '{cpu_percent:.0f} %'),
-    ('memory', '{memory_mb:.0f} MB'), ('GPU', '{gpu_mb} MB'))
+    ('p99', '{latency_ms_p99:.1f}'), ('CPU', '{cpu_percent:.0f} %'),
+    ('memory', '{memory_mb:.0f} MB'), ('GPU', '{gpu_mb} MB'),
+    ('all sent', '{all_sent}'), ('superseded', '{all_dropped_superseded}'),
+    ('lost', '{all_lost_in_middleware}'))
 
 
 def measure(
@@ -31,8 +32,8 @@ def measure(
     :param rate: images in a second, of each camera
     :param detector: parameters of the nodes
     :return: for each: what was sent and came back in a second, of all cameras and of the slowest;
-        milliseconds from stamp to result; counts of all cameras, also before and after what is
-        measured; percent of a core, and MB of all nodes; MB that the GPU has lost, None without
+        milliseconds from stamp to result; `all_`: what was sent and the nodes' counts of it, of
+        all cameras and with the warm-up before what is measured; percent of a core, and MB of all nodes; MB that the GPU has lost, None without
     :raises UserError: if a process fails, with its last words.
     """
     names = [f'camera_{index}' for index in range(cameras)]
@@ -88,13 +89,14 @@ def _row(
             if stamp >= firsts[prefix] and received <= last]
     latencies = [latency for _, latency in came] or [np.nan]
     each = [sum(prefix == other for other, _ in came) for prefix in prefixes]
+    both = [counted(counts[prefix], after[prefix]) for prefix in prefixes]
     return {
         'sent_hz': round(sum(one.sent / one.seconds for one in sent), 2),
         'results_hz': round(len(came) / wall, 2), 'least_hz': round(min(each) / wall, 2),
         'latency_ms_p50': percentile(latencies, 50), 'latency_ms_p99': percentile(latencies, 99),
         'cpu_percent': round(100 * used / wall, 1),
-        **{key: sum(after[prefix][key] - counts[prefix][key] for prefix in prefixes)
-           for key in COUNTS}}
+        'all_sent': sum(one.warm_up + one.sent for one in sent),
+        **{key: sum(one[key] for one in both) for key in both[0]}}
 
 
 def _gpu_megabytes() -> Optional[int]:

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 from yolojet_ros.cli.chain import wait_for
 from yolojet_ros.cli.flood_camera import Senders
-from yolojet_ros.cli.heard import COUNTS, Heard, heard, percentile, print_table
+from yolojet_ros.cli.heard import counted, Heard, heard, percentile, print_table
 from yolojet_ros.cli.processes import cpu_seconds, nodes
 
 _COLUMNS = (
@@ -18,8 +18,9 @@ _COLUMNS = (
     ('p50', '{latency_ms_p50:.1f}'), ('p99', '{latency_ms_p99:.1f}'),
     ('age p50', '{age_ms_p50:.1f}'), ('p99', '{age_ms_p99:.1f}'),
     ('node', '{node_cpu_ms:.1f}'), ('sender', '{sender_cpu_ms:.1f}'),
-    ('received', '{received}'), ('superseded', '{dropped_superseded}'),
-    ('lost', '{lost_in_middleware}'))
+    ('all sent', '{all_sent}'), ('received', '{all_received}'),
+    ('superseded', '{all_dropped_superseded}'), ('lost', '{all_lost_in_middleware}'))
+_ALL = 0.9  # of what was sent; a little is still under way at the end
 
 
 def measure(
@@ -33,8 +34,9 @@ def measure(
     :param detector: parameters of the node
     :return: for each rate: what was sent and came back in a second; milliseconds from stamp to
         result received and (`age`) published, None where nothing or no time came; milliseconds
-        of CPU, of the node for each result, of the sender for each image; the node's counts,
-        with what was sent before and after the time that is measured
+        of CPU, of the node for each result, of the sender for each image; `all_`: what was sent
+        and the node's counts of it, with the warm-up before the time that is measured;
+        `percent_of_best` results, None where nearly all that was sent came out
     :raises UserError: if a process fails, with its last words.
     """
     rows = []
@@ -48,7 +50,9 @@ def measure(
                 running.check('detector', process)
     best = max(row['results_hz'] for row in rows)
     for row in rows:
-        row['percent_of_best'] = round(100 * row['results_hz'] / best, 1) if best else None
+        missed = row['results'] < _ALL * row['sent']
+        row['percent_of_best'] = (
+            round(100 * row['results_hz'] / best, 1) if missed and best else None)
     return rows
 
 
@@ -80,7 +84,7 @@ def _flood(
         'age_ms_p50': percentile(ages, 50), 'age_ms_p99': percentile(ages, 99),
         'node_cpu_ms': round(1e3 * used / max(done, 1), 3),
         'sender_cpu_ms': round(sent.cpu_ms / max(sent.sent, 1), 3),
-        **{key: after[key] - counts[key] for key in COUNTS}}
+        'all_sent': sent.warm_up + sent.sent, **counted(counts, after)}
 
 
 def print_rows(rows: Sequence[Dict[str, Any]]) -> None:

@@ -31,9 +31,11 @@ class Sent(NamedTuple):
     What one process has sent: images, in so many seconds, with so many milliseconds of CPU.
 
     first: stamp in ns from which on it counts
+    warm_up: images before
     """
 
     first: int
+    warm_up: int
     sent: int
     seconds: float
     cpu_ms: float
@@ -54,7 +56,7 @@ class Senders:
              f'--rate={rate}', f'--seconds={seconds}'],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             for topic in topics]
-        self._firsts: List[int] = []
+        self._begun: List[Dict[str, int]] = []
 
     def __enter__(self) -> Senders:
         return self
@@ -75,12 +77,12 @@ class Senders:
         for process in self._processes:
             process.stdin.write('go\n')
             process.stdin.flush()
-        self._firsts = [self._said_by(process)['first'] for process in self._processes]
+        self._begun = [self._said_by(process) for process in self._processes]
 
     def end(self) -> List[Sent]:
         """Return what each has sent."""
-        return [Sent(first, **self._said_by(process))
-                for first, process in zip(self._firsts, self._processes)]
+        return [Sent(**begun, **self._said_by(process))
+                for begun, process in zip(self._begun, self._processes)]
 
     @staticmethod
     def _said_by(process: subprocess.Popen) -> Dict[str, Any]:
@@ -147,8 +149,8 @@ def main() -> None:
 
     print('{}', flush=True)  # ready
     sys.stdin.readline()
-    send(_WARM_UP_SECONDS)
-    print(json.dumps({'first': time.time_ns()}), flush=True)
+    warm_up = send(_WARM_UP_SECONDS)
+    print(json.dumps({'first': time.time_ns(), 'warm_up': warm_up}), flush=True)
     start, used = time.monotonic(), time.process_time()
     sent = send(seconds)
     print(json.dumps({

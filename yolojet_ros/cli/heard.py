@@ -60,6 +60,11 @@ class Heard:
             return dict(self._counts)
 
 
+def counted(before: Dict[str, int], after: Dict[str, int]) -> Dict[str, int]:
+    """Return what was counted between; `all_`, since the images of the warm-up are among it."""
+    return {f'all_{key}': after[key] - before[key] for key in COUNTS}
+
+
 @contextmanager
 def heard(prefixes: Sequence[str]) -> Iterator[Heard]:
     """Yield what listens to detectors while the block runs."""
