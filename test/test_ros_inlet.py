@@ -199,6 +199,35 @@ def test_gaps_in_the_numbers_of_each_publisher_are_counted():
     assert found == [0, 0, 0, 3, 0, 4]
 
 
+@pytest.mark.parametrize('publisher', [b'x', None])
+@pytest.mark.parametrize('odd', [2**64 - 2**31, 2**63, 2**31 + 5, 10**7, 0])
+def test_a_number_that_cannot_be_counts_nothing_and_stops_nothing(publisher, odd):
+    arrivals = Arrivals()
+    numbers = (10**8, 10**8 + 1, odd, 10**8 + 2, 10**8 + 5)
+    assert [_passed_over(arrivals, 'a', number, publisher, number) for number in numbers] == [
+        0, 0, 0, 0, 2]
+    assert publisher is None or _passed_over(arrivals, 'b', numbers[-1], publisher) is None
+
+
+_Lost = namedtuple('_Lost', 'total_count_change')
+
+
+@pytest.mark.parametrize('odd', [2**64 - 2**31, -2**31, 2**31 - 1, 2**31, -1])
+def test_losses_that_cannot_be_count_nothing(taker, odd):
+    """An int32 of Fast DDS that overflows, handed on as a size_t, and what it overflows from."""
+    def report(count):
+        for handler in taker.images.readers[0].event_handlers:
+            if 'total_count_change' in handler.callback.__code__.co_names:
+                handler.callback(_Lost(count))
+    time.sleep(2.5)  # those of new publishers are not counted
+    _send(taker, 2)
+    assert taker.images.take() is not None
+    report(odd)
+    assert taker.statistics.lost == 0 and taker.images.problem() == ''
+    report(3)
+    assert taker.statistics.lost == 3, 'those that can be still count'
+
+
 def test_an_image_by_a_second_subscription_is_no_new_one():
     for publisher, number in ((b'x', 1), (None, 1), (None, None)):
         arrivals, found = Arrivals(), []

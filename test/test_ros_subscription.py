@@ -256,6 +256,18 @@ def test_no_publisher_is_told_from_a_silent_one(start, watch, camera):
                     'the publisher sends nothing' in peer.status()[0].message, 20)
 
 
+def test_a_publisher_that_has_gone_is_told_from_a_wrong_topic_name(start, watch, camera):
+    process = start()
+    peer = watch()
+    camera(320, 240, 20, 30, 'reliable').wait()
+    before = process.output.count('check the topic name')  # while the camera started
+    text = peer.spin_until(lambda: next((
+        s.message for s in [peer.status()[0]] if 'has had no publisher for' in s.message), ''), 15)
+    seconds = int(text.split('/image_raw has had no publisher for ')[1].split(' s: the one')[0])
+    assert 0 < seconds < 15
+    assert process.output.count('check the topic name') == before
+
+
 @pytest.mark.parametrize('topic, kind, words', [
     ('image_raw', String, '/image_raw carries std_msgs/msg/String, and no sensor_msgs/msg/Image'),
     ('image_raw/compressed', CompressedImage,

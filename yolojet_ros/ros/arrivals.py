@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Dict, Optional, Tuple
 
 _MOST = 100  # images and publishers that are remembered
+_FASTEST = 10_000  # images/s, more than any camera sends
+_SLACK = 1.0  # s that images may have been on their way
+
+
+def credible(count: int, seconds: float) -> int:
+    """
+    Return how many images are missing; 0 if nobody can have sent so many in that time.
+
+    Fast DDS cuts a loss that makes no sense to 2^31 - 1, and adds the next ones in an int32 that
+    ROS hands on without its sign.
+    """
+    return count if 0 < count <= _FASTEST * (seconds + _SLACK) else 0
 
 
 class Arrivals:
@@ -17,7 +30,8 @@ class Arrivals:
     """
 
     def __init__(self) -> None:
-        self._numbers: Dict[Any, int] = {}  # of the last image, by publisher
+        # Number and time of the last image, by publisher.
+        self._numbers: Dict[Any, Tuple[int, float]] = {}
         self._brought_by: Dict[Tuple[int, int, int], Any] = {}
 
     def passed_over(
@@ -40,11 +54,14 @@ class Arrivals:
             _remember(self._brought_by, identity, source)
         if number is None or (publisher is None and not alone):
             return 0
-        last = self._numbers.get(publisher)
-        if last is not None and publisher is not None and number <= last:
+        now = time.monotonic()
+        last, then = self._numbers.get(publisher, (number - 1, now))
+        # One that is far behind is new all the same: then the last number was none.
+        again = number == last or credible(last - number, now - then)
+        if publisher is not None and again:
             return None
-        _remember(self._numbers, publisher, number)
-        return 0 if last is None else max(number - last - 1, 0)
+        _remember(self._numbers, publisher, (number, now))
+        return credible(number - last - 1, now - then)
 
     def restart(self) -> None:
         """Begin to count anew where publishers cannot be told from each other; they changed."""

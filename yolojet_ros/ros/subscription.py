@@ -16,7 +16,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
-from yolojet_ros.ros.arrivals import Arrivals
+from yolojet_ros.ros.arrivals import Arrivals, credible
 from yolojet_ros.ros.inlet import deliver_events, Inlet, OwnHands
 from yolojet_ros.ros.parameters import declare_qos_overrides
 from yolojet_ros.ros.reception import many, missing_stamps, Reception
@@ -104,7 +104,9 @@ class ImageSubscription:
         self._logged: Dict[str, float] = {}
         self._old: Optional[Subscription] = None  # until the new one has its first image
         self._came_by: Optional[Subscription] = None  # the last image
-        self._changed = 0.0
+        self._changed = 0.0  # last time that the publishers or the reliability did
+        self._updated = time.monotonic()
+        self._seconds = 0.0  # that the events of the last update have had to happen
         self._look_at_publishers()
         self.reliability = self._best()
         self._current = self._subscribe()
@@ -168,6 +170,10 @@ class ImageSubscription:
         if self._infos(beside, Image if compressed else CompressedImage):
             return (f'{self.topic_name} has no publisher, but {beside} has: clean the node up and '
                     f'set transport to {"raw" if compressed else "compressed"}')
+        if self._changed:
+            return (f'{self.topic_name} has had no publisher for '
+                    f'{time.monotonic() - self._changed:.0f} s: the one that it had has ended or '
+                    'cannot be reached')
         return f'{self.topic_name} has no publisher; check the topic name'
 
     def _infos(self, topic: str, kind: Any = None) -> List[Any]:
@@ -181,6 +187,8 @@ class ImageSubscription:
 
     def update(self) -> None:
         """Take note of what the middleware reports; called about once a second."""
+        now = time.monotonic()
+        self._seconds, self._updated = now - self._updated, now
         for reader in self.readers:
             deliver_events(reader, self._node.context)
 
@@ -330,7 +338,8 @@ class ImageSubscription:
 
     def _count_lost(self, count: int) -> None:
         # A new reader reports as lost what was on its way before it was known.
-        if time.monotonic() - self._changed > _SETTLE_SECONDS:
+        count = credible(count, self._seconds)
+        if count and time.monotonic() - self._changed > _SETTLE_SECONDS:
             self._lost += count
             self._statistics.on_lost(count)
 
@@ -342,7 +351,8 @@ class ImageSubscription:
     def _recent(self) -> Tuple[int, int]:
         """Return how many images were lost and received of late."""
         received, lost = self._counts[0]
-        return self._lost - lost, self._received - received
+        # Losses that are reported late are taken off what has come.
+        return self._lost - lost, max(self._received - received, 0)
 
     # ---- once a second
 
