@@ -171,9 +171,10 @@ def test_each_camera_has_the_results_of_a_node_of_its_own(rig):
 
 def test_parameters_of_one_camera_are_live_and_its_own(rig, model):
     cameras = rig('front', 'rear', model=str(model), tracking=False,
-                  **{'front.score_threshold': 0.5})
+                  **{'front.score_threshold': 0.5, 'side.score_threshold': 0.5})
     cameras.connect()
     peer = cameras.peer
+    assert '"side" is none of the cameras, which are front, rear' in cameras.detector.output
 
     def classes():
         return [_classes(cameras.detect(name)[0]) for name in ('front', 'rear')]
@@ -193,7 +194,9 @@ def test_parameters_of_one_camera_are_live_and_its_own(rig, model):
             (dict(rear__classes=['dog']), 'rear.classes names "dog"'),
             (dict(rear__roi=[0.1, 0.1, 0.9, 0.9]), 'rear.roi has 2 corners'),
             (dict(front__max_detections='many'), 'front.max_detections is "many"'),
-            (dict(left__classes=['crate']), 'no parameter of this node'),
+            (dict(left__classes=['crate']), '"left.classes" is no parameter of this node; "left" '
+             'is none of the cameras, which are front, rear'),
+            (dict(front__clases=['crate']), 'did you mean front.classes?'),
             (dict(cameras=['front']), 'cameras is fixed now')):
         assert words in peer.set_parameters(**values)
     description, = peer.describe('front.score_threshold')
@@ -298,6 +301,9 @@ def test_cameras_can_be_named_while_the_node_is_unconfigured(rig, model):
     assert peer.change_state('deactivate') and peer.change_state('cleanup')
     assert peer.set_parameters(cameras=['']) == ''
     assert 'no parameter' in peer.set_parameters(front__score_threshold=0.5)
+    assert peer.set_parameters(cameras=['front', 'rear'], batch_wait=5.0) == ''
+    assert 'batch_wait is 5.0' in peer.set_parameters(cameras=['front'])
+    assert peer.set_parameters(cameras=[''], batch_wait=0.0) == ''
     assert peer.change_state('configure') and peer.change_state('activate')
     single = peer.node.create_publisher(Image, 'image_raw', qos_profile_sensor_data)
     peer.wait_for_subscriber(single)

@@ -145,6 +145,7 @@ def test_tracking_can_be_switched_off_and_on(peer):
     (dict(score_threshold=None), 'cannot be deleted'),
     (dict(scroe_threshold=0.5), 'no parameter of this node; did you mean score_threshold?'),
     (dict(low_score=0.5), 'did you mean tracker.low_score?'),
+    (dict(batch_wait=5.0), 'batch_wait is 5.0, but there is one camera only'),
     (dict(use_sim_time=1), 'use_sim_time'), (dict(device=1), 'device'),
     (dict(model='other.onnx'), ''), (dict(backend='tensorrt'), ''), (dict(transport='raw'), ''),
 ])

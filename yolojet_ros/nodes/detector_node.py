@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, Iterable, List, Optional, Sequence
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
@@ -113,6 +113,11 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             self, name, self._inlet, self._log_rarely) for name in wanted]
         detector_parameters.declare_cameras(self, self._used.cameras)
         self._next = 0
+
+    def meant(self, name: str, known: Iterable[str]) -> str:
+        """Name the cameras where one is meant that there is not."""
+        return (detector_parameters.other_cameras(name, self._used.cameras)
+                or super().meant(name, known))
 
     def how_to_change(self, name: str) -> str:
         """Say what to do where a parameter is fixed now."""

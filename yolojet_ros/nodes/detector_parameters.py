@@ -15,7 +15,7 @@ from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.filters import FilterParams
 from yolojet_ros.core.image_formats import MAX_PIXELS
 from yolojet_ros.core.knob_values import parse_names, parse_size, read_dataclass
-from yolojet_ros.core.text import shown
+from yolojet_ros.core.text import listed, shown
 from yolojet_ros.inference.load import BACKENDS
 from yolojet_ros.ros import parameters
 from yolojet_ros.tracking import TrackerParams
@@ -81,11 +81,14 @@ class DetectorParameters:
         own['input_size'] = parse_size('input_size', values['input_size'])
         own['plugins'] = parse_names('plugins', values['plugins'])
         own['cameras'] = _camera_names(values['cameras'])
+        if own['batch_wait'] and len(own['cameras']) < 2:
+            raise UserError(
+                f'batch_wait is {own["batch_wait"]}, but there is one camera only and no other to '
+                'wait for; set 0.0, or name several in cameras')
         return cls(
             filters=read_dataclass(FilterParams, values),
             own_filters={name: _own_filters(name, values) for name in own['cameras']},
             tracker=read_dataclass(TrackerParams, values, _TRACKER_PREFIX), **own)
-
 
     def filters_of(self, camera: str) -> FilterParams:
         """Return what the user wants to see of a camera, '' for the only one."""
@@ -124,6 +127,14 @@ def _camera_names(value: Any) -> Tuple[str, ...]:
     if len(names) > MOST_CAMERAS:
         raise UserError(f'cameras has {len(names)} names; at most {MOST_CAMERAS} are accepted')
     return names
+
+
+def other_cameras(name: str, cameras: Sequence[str]) -> str:
+    """Return which cameras there are if a name is that of a filter of another, or nothing."""
+    camera, _, own = name.partition('.')
+    if not cameras or camera in cameras or own not in FilterParams.__dataclass_fields__:
+        return ''
+    return f'; {shown(camera)} is none of the cameras, which are {listed(cameras)}'
 
 
 def _own_filters(camera: str, values: Mapping[str, Any]) -> FilterParams:
@@ -187,15 +198,16 @@ def declare(node: Node) -> None:
     parameters.declare(
         node, 'debug_image', True, 'Draw debug_image while someone subscribes to it.')
     parameters.declare(
-        node, 'top_k', BEST_CLASSES, 'Classes in a classification at most, the best by score.', 1, 1000)
+        node, 'top_k', BEST_CLASSES, 'Classes in a classification at most, the best by score.',
+        1, 1000)
     parameters.declare(
         node, 'max_image_pixels', MAX_PIXELS, 'Width times height of the largest image that is '
         'accepted. Lowering it bounds time and memory that a broken or hostile image can take.',
         1, MAX_PIXELS)
     parameters.declare(
         node, 'batch_wait', 0.0, 'Milliseconds that the images of some cameras wait for those of '
-        'the others, to run as one batch. Raising it gives fuller batches and later results.',
-        0.0, 50.0)
+        'the others, to run as one batch. Raising it gives fuller batches and later results; '
+        'with one camera it must be 0.', 0.0, 50.0)
     parameters.declare_dataclass(node, FilterParams)
     parameters.declare_dataclass(node, TrackerParams, _TRACKER_PREFIX)
     declare_cameras(node, _camera_names(node.get_parameter('cameras').value))

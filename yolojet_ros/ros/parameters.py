@@ -59,6 +59,10 @@ class CheckedParameters:
     def after_parameters(self, names: Sequence[str]) -> None:
         """Do what parameters call for that have been set."""
 
+    def meant(self, name: str, known: Iterable[str]) -> str:
+        """Say which of the known names was meant by one that is none of them, or nothing."""
+        return nearest(name, known)
+
     def how_to_change(self, name: str) -> str:
         """Say what to do where a parameter is fixed now."""
         return f'start the node again with -p {name}:=VALUE'
@@ -72,7 +76,7 @@ def _conform(node: Any, parameter: Parameter) -> Parameter:
             raise UserError(f'{shown(name)} is read from the start only; '
                             + node.how_to_change(name))
         raise UserError(f'{shown(name)} is no parameter of this node'
-                        + nearest(name, node.get_parameters_by_prefix('')))
+                        + node.meant(name, node.get_parameters_by_prefix('')))
     if parameter.type_ == Parameter.Type.NOT_SET:
         raise UserError(f'{name} cannot be deleted; set the value that you want instead')
     descriptor = node.describe_parameter(name)
@@ -181,7 +185,7 @@ def start_names(node: Node) -> List[str]:
     return sorted(getattr(node, '_parameter_overrides', {}))
 
 
-def warn_of_unknown(node: Node, later: Iterable[str] = ()) -> None:
+def warn_of_unknown(node: CheckedParameters, later: Iterable[str] = ()) -> None:
     """
     Name the given parameters that this node does not have, each with the nearest it has.
 
@@ -192,7 +196,7 @@ def warn_of_unknown(node: Node, later: Iterable[str] = ()) -> None:
         if name not in known:
             node.get_logger().warning(
                 f'{shown(name)} is no parameter of this node and has no effect'
-                + nearest(name, known))
+                + node.meant(name, known))
 
 
 def declare_dataclass(node: Node, params: Type, prefix: str = '') -> None:
