@@ -33,9 +33,7 @@ class ConvolutionGraph:
         self._graph = model.graph
         self._constants: Dict[str, onnx.TensorProto] = onnx_file.initializers(model)
         self._outputs = {value.name for value in model.graph.output}
-        self._taken: Set[str] = {
-            *self._constants, *(value.name for value in model.graph.input),
-            *(name for node in model.graph.node for name in (node.name, *node.output))}
+        self._taken: Set[str] = onnx_graph.names(model.graph)
 
     def nodes(self) -> List[onnx.NodeProto]:
         """Return the nodes, each behind those it reads from."""
@@ -123,10 +121,7 @@ class ConvolutionGraph:
 
     def _free(self, name: str) -> str:
         """Return a name that nothing has yet."""
-        while name in self._taken:
-            name += '_'
-        self._taken.add(name)
-        return name
+        return onnx_graph.free_name(name, self._taken)
 
     def remove(self, node: onnx.NodeProto) -> None:
         """Take a node out."""

@@ -94,7 +94,8 @@ def _concat_of(graph: ConvolutionGraph, first: str, second: str) -> Optional[onn
     inputs = list(readers[0].input)
     place = inputs.index(first)
     together = inputs[place:place + 2] == [first, second]
-    return readers[0] if together and inputs.count(second) == 1 else None
+    once = inputs.count(first) == inputs.count(second) == 1
+    return readers[0] if together and once else None
 
 
 def _in_halves(graph: ConvolutionGraph, split: onnx.NodeProto, layer: Layer) -> bool:
@@ -170,6 +171,8 @@ def _bottlenecks(graph: ConvolutionGraph, start: str, channels: int) -> Optional
         return None
     (concat, outside), = concats
     merges = graph.readers(concat.output[0])
+    if attribute(concat, 'axis', 0) != 1:
+        return None  # below or beside, not behind its channels
     if len(outside) != 1 or len(merges) != 1 or not graph.is_plain(merges[0]) or (
             graph.is_output(concat.output[0])):
         return None

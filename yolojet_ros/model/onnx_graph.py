@@ -74,6 +74,33 @@ def _subgraphs(node: onnx.NodeProto) -> Iterator:
         yield from attribute.graphs
 
 
+def names(graph: onnx.GraphProto) -> Set[str]:
+    """Return every name that a graph or one inside it gives to a tensor or a node."""
+    found = {value.name for value in (*graph.input, *graph.initializer)}
+    for node in graph.node:
+        found.update((node.name, *node.output))
+        for inner in _subgraphs(node):
+            found |= names(inner)
+    return found
+
+
+def free_name(name: str, taken: Set[str]) -> str:
+    """Return a name that is not in `taken` yet, made of `name`, and add it."""
+    while name in taken:
+        name += '_'
+    taken.add(name)
+    return name
+
+
+def constants(graph: onnx.GraphProto) -> Set[str]:
+    """Name the tensors that are the same whatever the image is; the nodes are in order."""
+    found = {'', *(tensor.name for tensor in graph.initializer)}
+    for node in graph.node:
+        if reads(node) <= found:
+            found.update(node.output)
+    return found - {''}
+
+
 def hoist_constants(graph: onnx.GraphProto) -> None:
     """Turn Constant nodes that hold a tensor into initializers."""
     kept = []

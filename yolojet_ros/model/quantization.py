@@ -47,6 +47,8 @@ def quantizable(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> Lis
     """
     Return the Conv nodes to quantize: all with an activation behind, but `keep_float`.
 
+    What reads constants, or stands behind the last trained layers, has no range to measure.
+
     What prepare() computes again stays in float with the convolution that it is part of.
 
     :raises UserError: if a name in `keep_float` is no convolution, or none is left.
@@ -58,7 +60,9 @@ def quantizable(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> Lis
     again = {name + int8_layout.AGAIN for name in keep_float}
     skipped = {*onnx_file.bare_convolutions(model), *keep_float, *again}
     constants = onnx_file.initializers(model)
-    found = [n for n in convolutions if n.name not in skipped and n.input[1] in constants]
+    groups = ScaleGroups(model)
+    found = [node for node in convolutions if node.name not in skipped
+             and node.input[1] in constants and groups.computed(node.input[:1])]
     if not found:
         raise UserError('the model has no convolution that can be quantized')
     return found
@@ -175,6 +179,7 @@ class _PairWriter:
 
     def __init__(self, graph) -> None:
         self._graph = graph
+        self._taken = onnx_graph.names(graph)
         self.pairs: Dict[str, str] = {}
         self.nodes: List = []
 
@@ -185,7 +190,7 @@ class _PairWriter:
         if tensor in self.pairs:
             return self.pairs[tensor]
         per_channel = {'axis': 0} if scale.ndim else {}
-        names = [f'{tensor}_{suffix}' for suffix in (
+        names = [onnx_graph.free_name(f'{tensor}_{suffix}', self._taken) for suffix in (
             'scale', 'zero_point', 'quantized', 'dequantized')]
         self._graph.initializer.extend((
             numpy_helper.from_array(np.asarray(scale, np.float32), names[0]),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, List, TYPE_CHECKING
 
-from yolojet_ros.model import onnx_file, onnx_graph
+from yolojet_ros.model import onnx_graph
 
 if TYPE_CHECKING:
     import onnx
@@ -30,12 +30,12 @@ class ScaleGroups:
     def __init__(self, model: onnx.ModelProto) -> None:
         graph = model.graph
         self._parents: Dict[str, str] = {}
-        self._constants = set(onnx_file.initializers(model))
+        self._constants = onnx_graph.constants(graph)
         self._moved: Dict[str, bool] = {graph.input[0].name: False}
         self._sums: List = []
         decoding = onnx_graph.decoding(graph)
         for place, node in enumerate(graph.node):
-            if place in decoding:
+            if place in decoding or self._constants.issuperset(node.output):
                 continue
             moves = self._is_move(node)
             self._moved.update((name, moves) for name in node.output)
