@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 import itertools
+import json
 import sys
 
 import conv_model
@@ -11,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import trt_standin
+from yolojet_ros.cli.main import main
 from yolojet_ros.core.engine_card import EngineCard
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.filters import FilterParams
@@ -18,7 +20,7 @@ from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.head import raw_reading
 from yolojet_ros.core.model_card import ModelCard
 from yolojet_ros.core.stage_times import StageTimes
-from yolojet_ros.engine import inspection, layers, plan, verify, workflow
+from yolojet_ros.engine import inspection, layers, plan, profiles, verify, workflow
 from yolojet_ros.inference.backend import BackendError
 from yolojet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
 from yolojet_ros.inference.tensorrt_backend import TensorRTBackend
@@ -80,14 +82,14 @@ def refusal(version, precision, kind, calibrated, typed, dla):
     if dla and precision == 'fp32':
         return 'DLA'
     quantized, half = kind.startswith('qdq'), kind.endswith('half')
+    if quantized and precision != 'int8':
+        return f'Q/DQ.*cannot be built in {precision.upper()}'
     if precision == 'int8' and not quantized and (typed or not calibrated):
         return 'Q/DQ'
     if typed and precision == 'fp16' and not half:
         return 'FP16'
-    if precision == 'fp32' and (quantized or (typed and half)):
+    if precision == 'fp32' and typed and half:
         return 'FP32'
-    if precision == 'fp16' and quantized and not typed:
-        return 'INT8'
     return None
 
 
@@ -122,6 +124,40 @@ def test_every_combination_is_built_right_or_refused(version, kind, use, models,
         used = ('calibrated', 2) in trt.made.calls
         assert used == (precision == 'int8' and calibrated and not kind.startswith('qdq')), case
         assert card.precision == precision and card.verification['passed'], case
+
+
+@pytest.mark.parametrize('version', ['8.2', '8.6', '10.3', '11.0'])
+@pytest.mark.parametrize('precision', [None, 'best'])
+@pytest.mark.parametrize('more', [{}, {'float_input': True}, {'dla': 0}])
+def test_a_quantized_model_is_built_as_the_dry_run_says(
+        version, precision, more, use, models, tmp_path, capsys):
+    trt, profile = use(version, dla_cores=2), 'jetson_agx_xavier' if more else 'jetson_orin_nano'
+    assert profiles.load(profile).precision == 'fp16'
+    words = [f'--{name.replace("_", "-")}' + ('' if value is True else f'={value}')
+             for name, value in {'precision': precision, **more}.items() if value is not None]
+    assert main(['engine', 'build', '--onnx', models['qdq'], '--profile', profile,
+                 '--dry-run', '--json', *words]) == 0
+    told = json.loads(capsys.readouterr().out)
+    card, _ = build(
+        tmp_path, models['qdq'], profile=profile, precision=precision, **more)
+    assert told['quantized'] and told['precision'] == card.precision == 'int8'
+    assert told['fallback_to_fp16'] is False and told['int8_input'] == (not more)
+    if version in WEAK:  # what that profile expects
+        assert {flag.name for flag in trt.made.configs[-1]._flags} == set(told['builder_flags'])
+        assert card.tensors[0].dtype == ('int8' if told['int8_input'] else 'float32')
+
+
+@pytest.mark.parametrize('profile, precision, word', [
+    ('jetson_nano', None, 'slow or absent on jetson_nano'),
+    ('desktop', 'fp16', 'cannot be built in FP16'), ('desktop', 'fp32', 'cannot be built in FP32')])
+def test_a_quantized_model_is_refused_by_the_dry_run_as_by_the_build(
+        profile, precision, word, use, models, tmp_path, capsys):
+    use('8.2')
+    with pytest.raises(UserError, match=word) as error:
+        build(tmp_path, models['qdq'], profile=profile, precision=precision)
+    assert main(['engine', 'build', '--onnx', models['qdq'], '--profile', profile, '--dry-run',
+                 *(['--precision', precision] if precision else [])]) == 2
+    assert str(error.value) in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('batch', [1, 2])

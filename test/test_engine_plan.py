@@ -3,11 +3,13 @@
 import json
 import os
 from pathlib import Path
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import conv_model
 import numpy as np
 import pytest
 from yolojet_ros.cli.main import main
@@ -26,7 +28,7 @@ NAMES = ('jetson_nano_2gb', 'jetson_nano', 'jetson_tx2', 'jetson_xavier_nx', 'je
 @pytest.fixture(autouse=True)
 def folder_with_a_model(tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path_factory.mktemp('here'))
-    Path('m.onnx').touch()
+    Path(conv_model.write(Path('.'))).rename('m.onnx')
 
 
 def dry_run(capsys, *arguments):
@@ -139,7 +141,7 @@ def test_the_rebuild_command_says_the_same(capsys):
         'a model.onnx', 'jetson_agx_orin', 'e.engine', 'int8', 64, calibration='folder',
         num_calib=20, dla=0, tactic_sources=('CUBLAS', 'CUDNN'), strict=True, nms='plugin')
     command = options.command()
-    Path('a model.onnx').touch()
+    shutil.copy('m.onnx', 'a model.onnx')
     Path('folder').mkdir()
     assert main([*command, '--dry-run', '--json']) == 0
     found = json.loads(capsys.readouterr().out)['options']

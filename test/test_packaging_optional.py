@@ -50,6 +50,14 @@ def test_what_a_robot_runs_imports_without_the_optional_packages(without):
     assert result.returncode == 0, result.stdout
 
 
+def test_a_build_is_planned_without_onnx(without):
+    result = without('-m', 'yolojet_ros', 'engine', 'build', '--dry-run', '--profile', 'desktop',
+                     '--onnx', ROOT / 'engines/demo/yolojet_demo.onnx')
+    lines = result.stdout.splitlines()
+    assert result.returncode == 0 and 'precision            fp16' in lines, lines
+    assert sum('the plan for a model without Q/DQ' in line for line in lines) == 1
+
+
 def test_a_missing_onnx_runtime_is_one_sentence(without):
     result = without('-m', 'yolojet_ros', 'bench')
     lines = [line for line in result.stdout.splitlines() if line.strip()]

@@ -6,9 +6,13 @@ import argparse
 import json
 from pathlib import Path
 import sys
+from typing import TYPE_CHECKING
 
 from yolojet_ros.cli.numbers import whole
 from yolojet_ros.core.files import refuse_same
+
+if TYPE_CHECKING:
+    from yolojet_ros.engine.plan import BuildPlan
 
 DESCRIPTION = """\
 Build a TensorRT engine from ONNX on the machine that will run it, and look into it.
@@ -21,7 +25,7 @@ EPILOG = """\
 examples:
   yolojet engine build --onnx model.onnx                          for this device
   yolojet engine build --onnx model.onnx --profile jetson_nano --dry-run --json
-  yolojet engine build --onnx model_int8.onnx --precision int8    from Q/DQ
+  yolojet engine build --onnx model_int8.onnx                     INT8, from Q/DQ
   yolojet engine build --onnx model.onnx --precision int8 --calib images/
   yolojet engine inspect model.engine
 """
@@ -157,7 +161,7 @@ def _build(arguments: argparse.Namespace) -> int:
     check_files(options)
     plan = resolve(options)
     if arguments.dry_run:
-        _print_plan(plan.as_dict(), arguments.json)
+        _print_plan(_for_model(plan).as_dict(), arguments.json)
         return 0
     from yolojet_ros.engine.workflow import build_engine
     card = build_engine(plan, lambda line: print(line, file=sys.stderr, flush=True), _warn)
@@ -168,6 +172,18 @@ def _build(arguments: argparse.Namespace) -> int:
         from yolojet_ros.engine.report import headline
         print(headline(plan.out, card))
     return 0
+
+
+def _for_model(plan: BuildPlan) -> BuildPlan:
+    """Return the plan as a build makes it, once it has looked into the model."""
+    try:
+        import onnx  # noqa: F401
+    except ImportError:
+        _warn('onnx is not installed, so this is the plan for a model without Q/DQ')
+        return plan
+    from yolojet_ros.engine import model_facts
+    from yolojet_ros.engine.plan import for_model
+    return for_model(plan, model_facts.read(plan.options.onnx))
 
 
 def _print_plan(plan: dict, as_json: bool) -> None:

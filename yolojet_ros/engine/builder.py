@@ -61,7 +61,7 @@ def build(
     :param calibrator: trt.IInt8Calibrator for a model without Q/DQ, or None
     :raises UserError: in one sentence, why it cannot be built.
     """
-    if plan.int8_input and facts.quantized and is_weak(trt):
+    if plan.int8_input and is_weak(trt):
         try:
             return _build(trt, plan, facts, progress, warn, calibrator, True)
         except UserError as error:
@@ -145,14 +145,10 @@ def _choose_precision(
             f'{plan.options.onnx} carries no FP16 types, and a strongly typed network is built '
             'in the types that the model carries: it would silently be FP32; convert it with '
             '"yolojet model fp16"')
-    if typed and precision == 'fp32' and (facts.half or facts.quantized):
+    if typed and precision == 'fp32' and facts.half:
         raise UserError(
-            f'{plan.options.onnx} carries {"INT8" if facts.quantized else "FP16"} types, so a '
-            'strongly typed network cannot be built in FP32; give the FP32 model')
-    if not typed and precision == 'fp32' and facts.quantized:
-        raise UserError(
-            f'{plan.options.onnx} is quantized (Q/DQ); use --precision int8, or give the FP32 '
-            'model')
+            f'{plan.options.onnx} carries FP16 types, so a strongly typed network cannot be built '
+            'in FP32; give the FP32 model')
     fast = getattr(builder, 'platform_has_fast_fp16', True)
     if precision == 'fp16' and not fast:
         warn('this GPU has no fast FP16; --precision fp32 may be as quick')
@@ -161,7 +157,8 @@ def _choose_precision(
 
 def _int8_obstacle(trt, builder, facts: ModelFacts, typed: bool, calibrator) -> Optional[str]:
     if not getattr(builder, 'platform_has_fast_int8', True):
-        return 'this GPU has no fast INT8; use --precision fp16'
+        return 'this GPU has no fast INT8; ' + (
+            'give the model that was quantized' if facts.quantized else 'use --precision fp16')
     if facts.quantized:
         return None
     if typed or not hasattr(trt, 'IInt8EntropyCalibrator2'):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import refuse_same
 from yolojet_ros.engine import profiles
+from yolojet_ros.engine.model_facts import ModelFacts
 from yolojet_ros.engine.profiles import Profile
 
 BEST = 'best'
@@ -96,6 +97,7 @@ class BuildPlan:
     A resolved build; the names are those of TensorRT's Python API.
 
     fallback: whether FP16 may replace INT8 where INT8 cannot be had
+    quantized: whether the model carries Q/DQ, as far as it is known (`for_model`)
     """
 
     options: Options
@@ -107,6 +109,7 @@ class BuildPlan:
     batch: int
     optimization_level: Optional[int]
     tactic_sources: Tuple[str, ...]
+    quantized: bool = False
 
     @property
     def dynamic_batch(self) -> bool:
@@ -115,9 +118,9 @@ class BuildPlan:
 
     @property
     def int8_input(self) -> bool:
-        """Return whether the engine of a Q/DQ model takes the image in INT8."""
+        """Return whether the engine of a Q/DQ model takes the image in INT8, where it may."""
         options = self.options
-        return self.precision == 'int8' and options.dla is None and not (
+        return self.quantized and options.dla is None and not (
             options.typed or options.float_input)
 
     def as_dict(self) -> Dict[str, Any]:
@@ -127,6 +130,7 @@ class BuildPlan:
         return {
             'profile': self.profile.name, 'onnx': self.options.onnx, 'engine': self.out,
             'precision': self.precision, 'fallback_to_fp16': self.fallback,
+            'quantized': self.quantized, 'int8_input': self.int8_input and weak,
             'workspace_bytes': self.workspace_bytes, 'batch': self.batch,
             'builder_flags': builder_flags(self, self.precision, weak, has),
             'network_flags': network_flags(weak, self.profile.weakly_typed, has),
@@ -194,6 +198,26 @@ def resolve(options: Options) -> BuildPlan:
         batch=options.batch or profile.batch,
         optimization_level=profile.optimization_level if level is None else level,
         tactic_sources=options.tactic_sources or profile.tactic_sources)
+
+
+def for_model(plan: BuildPlan, facts: ModelFacts) -> BuildPlan:
+    """
+    Return the plan for a model: one with Q/DQ can be built in INT8 only.
+
+    :raises UserError: if another precision is asked for, or INT8 is slow or absent there.
+    """
+    if not facts.quantized:
+        return plan
+    asked, profile, onnx = plan.options.precision, plan.profile, plan.options.onnx
+    if 'int8' not in profile.precisions:
+        raise UserError(
+            f'{onnx} is quantized (Q/DQ), but INT8 is slow or absent on {profile.name} '
+            f'({profile.description}); give the model that it was made from')
+    if asked not in (None, BEST, 'int8'):
+        raise UserError(
+            f'{onnx} is quantized (Q/DQ), which cannot be built in {asked.upper()}; use '
+            '--precision int8, or give the model that it was made from')
+    return replace(plan, precision='int8', fallback=False, quantized=True)
 
 
 def check_files(options: Options) -> None:

@@ -15,7 +15,7 @@ from yolojet_ros.core.files import atomic_path
 from yolojet_ros.core.model_card import STEP_KEY
 from yolojet_ros.engine import builder, calibration, layers, memory, model_facts, verify
 from yolojet_ros.engine.model_facts import ModelFacts
-from yolojet_ros.engine.plan import BuildPlan
+from yolojet_ros.engine.plan import BuildPlan, for_model
 from yolojet_ros.engine.progress import Progress
 from yolojet_ros.inference.backend import BackendError
 from yolojet_ros.inference.cuda.device import Device
@@ -37,6 +37,7 @@ def build_engine(plan: BuildPlan, report: Report, warn: Report) -> EngineCard:
     :raises UserError: in one sentence, why there is no engine.
     """
     facts = model_facts.read(plan.options.onnx)
+    plan = for_model(plan, facts)
     device = Device(plan.options.device)  # before TensorRT, which crashes without a driver
     try:
         with _as_user_error(), device.current():
