@@ -7,9 +7,10 @@ There is one path. Where versions differ, the installed one is asked for the cap
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, List, Optional, Tuple, TYPE_CHECKING
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
@@ -20,6 +21,9 @@ from yolojet_ros.engine.progress import interruptible, make_monitor, Progress
 from yolojet_ros.inference.tensorrt_network import make_logger, reason
 from yolojet_ros.model import onnx_file, quantization
 from yolojet_ros.model.open_batch import open_batch
+
+if TYPE_CHECKING:
+    import onnx
 
 Report = Callable[[str], None]
 # Where contexts cannot share a profile, each number of images needs one in each of two slots;
@@ -61,17 +65,18 @@ def build(
     :param calibrator: trt.IInt8Calibrator for a model without Q/DQ, or None
     :raises UserError: in one sentence, why it cannot be built.
     """
+    model = opened(plan, facts, warn)
     if plan.int8_input and is_weak(trt):
         try:
-            return _build(trt, plan, facts, progress, warn, calibrator, True)
+            return _build(trt, plan, facts, progress, warn, calibrator, model, True)
         except UserError as error:
             warn(f'building again for a float image, because INT8 is refused for it: {error}')
-    return _build(trt, plan, facts, progress, warn, calibrator, False)
+    return _build(trt, plan, facts, progress, warn, calibrator, model, False)
 
 
 def _build(
     trt, plan: BuildPlan, facts: ModelFacts, progress: Progress, warn: Report, calibrator,
-    int8_input: bool,
+    model: Optional[onnx.ModelProto], int8_input: bool,
 ) -> Built:
     weak = is_weak(trt)
     typed = plan.options.typed or not weak
@@ -85,7 +90,7 @@ def _build(
     progress.phase('reading the model')
     network = builder.create_network(_mask(trt.NetworkDefinitionCreationFlag, network_flags(
         not typed, weak, lambda name: hasattr(trt.NetworkDefinitionCreationFlag, name))))
-    changed, step = _changed(plan, facts, warn, int8_input and precision == 'int8')
+    changed, step = _changed(plan, model, int8_input and precision == 'int8')
     _parse(trt, network, logger, plan.options.onnx, changed)
     if step is not None:
         network.get_input(0).allowed_formats = _mask(trt.TensorFormat, ['LINEAR'])
@@ -175,25 +180,40 @@ def _mask(enumeration, names: List[str]) -> int:
     return sum(1 << int(getattr(enumeration, name)) for name in names)
 
 
+def opened(plan: BuildPlan, facts: ModelFacts, warn: Report) -> Optional[onnx.ModelProto]:
+    """
+    Return a model of one image with an open batch, where more are asked for, else None.
+
+    :raises UserError: if it cannot be opened, or has another fixed batch than what is asked for.
+    """
+    if facts.card.batch in (0, plan.batch):
+        return None
+    path = Path(plan.options.onnx)
+    if facts.card.batch > 1:
+        raise UserError(
+            f'{path} has a fixed batch of {facts.card.batch}, not {plan.batch}; export it with a '
+            f'dynamic batch, or use --batch {facts.card.batch}')
+    model = open_batch(onnx_file.load(path), path.name)
+    warn(f'{path.name} has a fixed batch of 1, which is opened for --batch {plan.batch}')
+    return model
+
+
 def _changed(
-    plan: BuildPlan, facts: ModelFacts, warn: Report, int8_input: bool,
+    plan: BuildPlan, model: Optional[onnx.ModelProto], int8_input: bool,
 ) -> Tuple[Optional[bytes], Optional[float]]:
     """
-    Return the model with an open batch and an INT8 image where it is to have them.
+    Return the model as bytes, with an INT8 image where it is to have one.
 
+    :param model: as opened() returns it.
     :return: None for a model that is built as its file has it; and the step of an INT8 image,
         which spares the layer that quantizes it.
     """
-    opens = plan.batch > 1 and facts.card.batch == 1
-    if not opens and not int8_input:
-        return None, None
-    path = Path(plan.options.onnx)
-    model = onnx_file.load(path)
-    if opens:
-        model = open_batch(model, path.name)
-        warn(f'{path.name} has a fixed batch of 1, which is opened for --batch {plan.batch}')
-    step = quantization.take_int8(model) if int8_input else None
-    return (model.SerializeToString() if opens or step is not None else None), step
+    if not int8_input:
+        return (None if model is None else model.SerializeToString()), None
+    changed = onnx_file.load(Path(plan.options.onnx)) if model is None else copy.deepcopy(model)
+    step = quantization.take_int8(changed)
+    unchanged = model is None and step is None
+    return (None if unchanged else changed.SerializeToString()), step
 
 
 def _parse(trt, network, logger, onnx: str, changed: Optional[bytes]) -> None:
@@ -218,7 +238,7 @@ def _parse(trt, network, logger, onnx: str, changed: Optional[bytes]) -> None:
 
 def _set_batch(trt, builder, network, config, plan: BuildPlan) -> bool:
     """
-    Let an open batch take 1 to as many images as are asked for; a fixed one must take as many.
+    Let an open batch take 1 to as many images as are asked for; a fixed one takes as many.
 
     One image needs no optimization profile, and the ends in NMS and DLA want sizes that are known.
 
@@ -227,10 +247,6 @@ def _set_batch(trt, builder, network, config, plan: BuildPlan) -> bool:
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     shape = tuple(inputs[0].shape)
     if shape[0] > 0:
-        if shape[0] != plan.batch:
-            raise UserError(
-                f'{plan.options.onnx} has a fixed batch of {shape[0]}, not {plan.batch}; export '
-                f'it with a dynamic batch for --batch {plan.batch}')
         return False
     if min(shape[1:]) <= 0:
         raise UserError(
