@@ -432,10 +432,45 @@ def test_a_batch_fixed_to_one_is_opened(version, use, tmp_path):
 def test_another_fixed_batch_is_built_as_it_is(use, tmp_path):
     use('8.5')
     onnx = conv_model.write(tmp_path, 'float', batch=2)
-    for batch in (1, 3):
-        with pytest.raises(UserError, match=f'fixed batch of 2, not {batch}; export it with'):
-            build(tmp_path, onnx, precision='fp16', batch=batch)
     assert build(tmp_path, onnx, precision='fp16', batch=2)[0].batch == 2
+
+
+def mixing(tmp_path):
+    """Write a model of one image that would add up several of them."""
+    model = onnx.load(conv_model.write(tmp_path, 'float'))
+    pool = next(node for node in model.graph.node if node.name == 'pool')
+    model.graph.node.insert(list(model.graph.node).index(pool), onnx.helper.make_node(
+        'ReduceSum', ['a', 'first'], ['all'], 'all', keepdims=1))
+    pool.input[0] = 'all'
+    model.graph.initializer.append(
+        onnx.numpy_helper.from_array(np.array([0], np.int64), 'first'))
+    onnx.save(model, str(tmp_path / 'mixing.onnx'))
+    return str(tmp_path / 'mixing.onnx')
+
+
+@pytest.mark.parametrize('write, batch, text', [
+    (lambda folder: conv_model.write(folder, 'float', batch=4), None,
+     'fixed batch of 4, not 1; export it with a dynamic batch, or use --batch 4'),
+    (lambda folder: conv_model.write(folder, 'qdq', batch=4), 2, 'fixed batch of 4, not 2;'),
+    (mixing, 4, 'gives something else for two images at once')])
+def test_a_batch_that_cannot_be_is_refused_by_the_plan_and_the_build(
+        write, batch, text, use, tmp_path, capsys):
+    trt, path = use('8.5'), write(tmp_path)
+    with pytest.raises(UserError, match=text) as error:
+        build(tmp_path, path, batch=batch)
+    assert not trt.made.networks
+    command = ['engine', 'build', '--onnx', path, '--profile', 'jetson_agx_xavier', '--dry-run']
+    assert main(command + (['--batch', str(batch)] if batch else [])) == 2
+    found = capsys.readouterr()
+    assert str(error.value) in found.err and found.err.count('\n') == 1 and not found.out
+
+
+def test_the_plan_tells_that_a_batch_is_opened(tmp_path, capsys):
+    path = conv_model.write(tmp_path, 'float')
+    command = ['engine', 'build', '--onnx', path, '--profile', 'desktop', '--dry-run', '--json']
+    assert main([*command, '--batch', '4']) == 0
+    found = capsys.readouterr()
+    assert json.loads(found.out)['batch'] == 4 and 'is opened for --batch 4' in found.err
 
 
 @pytest.mark.parametrize('version', ['8.2', '8.6', '11.4'])

@@ -179,11 +179,14 @@ def _for_model(plan: BuildPlan) -> BuildPlan:
     try:
         import onnx  # noqa: F401
     except ImportError:
-        _warn('onnx is not installed, so this is the plan for a model without Q/DQ')
+        _warn('onnx is not installed, so this is the plan for a model without Q/DQ, of any batch')
         return plan
-    from yolojet_ros.engine import model_facts
+    from yolojet_ros.engine import builder, model_facts
     from yolojet_ros.engine.plan import for_model
-    return for_model(plan, model_facts.read(plan.options.onnx))
+    facts = model_facts.read(plan.options.onnx)
+    result = for_model(plan, facts)
+    builder.opened(result, facts, _warn)
+    return result
 
 
 def _print_plan(plan: dict, as_json: bool) -> None:
