@@ -30,10 +30,10 @@ def model(tmp_path_factory):
 class _Rig:
     """A detector of several cameras, their images and their results."""
 
-    def __init__(self, tmp_path, cameras, **parameters):
+    def __init__(self, tmp_path, cameras, remaps=None, **parameters):
         self.processes = []
         self._folder = tmp_path
-        self.detector = self.start('detector', cameras=_List(cameras), **parameters)
+        self.detector = self.start('detector', remaps, cameras=_List(cameras), **parameters)
         self.peer = Peer(image_topic='nothing')
         self.results = {}
         self.cameras = {}
@@ -310,3 +310,23 @@ def test_cameras_can_be_named_while_the_node_is_unconfigured(rig, model):
     topics = [name for name, _ in peer.node.get_topic_names_and_types()]
     assert '/detections' in topics
     assert peer.node.count_publishers('front/detections') == 0
+
+
+def test_an_activation_that_fails_listens_to_nobody(rig, model):
+    cameras = rig('front', 'rear', model=str(model), tracking=False, **{
+        'qos_overrides./rear/image_raw.subscription.reliability': 'nope'})
+    cameras.detector.wait_for_output('cannot activate', 40)
+    peer = cameras.peer
+    for _ in range(3):
+        assert not peer.change_state('activate') and peer.state() == 'inactive'
+    peer.spin_until(lambda: not peer.node.count_subscribers('front/image_raw'), 5, 'subscribed')
+    status, values = cameras.values('front')
+    assert 'is "nope"; it must be one of auto' in status.message
+    assert 'publishers' not in values, 'nobody looks for images'
+    for _ in range(10):
+        cameras.send('front')
+        peer.executor.spin_once(timeout_sec=0.05)
+    assert not cameras.results['front']
+    assert peer.change_state('cleanup') and peer.set_parameters(cameras=['front']) == ''
+    assert peer.change_state('configure') and peer.change_state('activate')
+    cameras.connect_to('front', ['front'])

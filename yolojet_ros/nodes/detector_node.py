@@ -184,14 +184,16 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             raise UserError(f'{self._failure}; clean up and configure the node again')
         cameras = self._cameras
         self._worker.call(lambda _: [camera.reset() for camera in cameras])
-        topics = []
         self._active = True
-        for camera in cameras:
-            topics.append(camera.listen())
-        self.wake()
-        result = super().on_activate(state)
+        try:
+            topics = [camera.listen() for camera in cameras]
+            self.wake()
+            result = super().on_activate(state)
+            self._bond.form()
+        except Exception:
+            self._unsubscribe()  # from those that were subscribed before it
+            raise
         self._failure = None
-        self._bond.form()
         self.get_logger().info(f'active: waiting for images on {", ".join(topics)}')
         return result
 
