@@ -278,6 +278,9 @@ def _names(listener):
     ({'__ns': '/front'},
      {'/front/image_raw', '/front/image_raw/compressed', '/front/camera_info'}),
     ({'image_raw': '/image', 'camera_info': '/calibration', 'image_raw/compressed': '/jpeg'},
+     {'/image', '/jpeg', '/calibration'}),
+    ({'image_raw': '/image', 'camera_info': '/calibration', 'image_raw/compressed': '/jpeg',
+      '/image': '/one', '/calibration': '/two', '/jpeg': '/three'},
      {'/image', '/jpeg', '/calibration'})])
 def test_camera_info_and_jpeg_go_with_the_image(start, remaps, topics):
     _, listener = start({'x': Image}, remaps, **_SMALL)

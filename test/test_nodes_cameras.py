@@ -3,13 +3,14 @@
 import threading
 import time
 
+import cv2
 import numpy as np
 import pytest
 
 from models import raw_output, write_model
 from ros_peers import NodeProcess, Peer
 from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from yolojet_ros.inference.demo_model import demo_model
@@ -330,3 +331,45 @@ def test_an_activation_that_fails_listens_to_nobody(rig, model):
     assert peer.change_state('cleanup') and peer.set_parameters(cameras=['front']) == ''
     assert peer.change_state('configure') and peer.change_state('activate')
     cameras.connect_to('front', ['front'])
+
+
+_SWAPPED = {'a/image_raw': '/b/image_raw', 'b/image_raw': '/a/image_raw'}
+
+
+def test_images_are_taken_where_one_remapping_leads(rig, model):
+    """Also where the name that it gives is another camera's."""
+    cameras = rig('a', 'b', model=str(model), tracking=False, remaps=_SWAPPED)
+    cameras.detector.wait_for_output('waiting for images on /b/image_raw, /a/image_raw', 40)
+    peer = cameras.peer
+    second = peer.node.create_publisher(Image, 'b/image_raw', qos_profile_sensor_data)
+    cameras.connect_to('a', ['b'])
+    cameras.connect_to('b', ['a'])
+    cameras.values('a', lambda values: values.get('publishers') == '2')
+    cameras.values('b', lambda values: values.get('publishers') == '1')
+    peer.node.destroy_publisher(second)
+    peer.node.destroy_publisher(cameras.cameras['b'])
+    cameras.detector.wait_for_output('/b/image_raw has had no publisher', 15)
+
+
+def test_images_are_not_taken_where_a_second_remapping_leads(rig, model):
+    single = rig('', model=str(model), remaps={'image_raw': '/x', '/x': '/y'})
+    single.detector.wait_for_output('waiting for images on /x', 40)
+    peer = single.peer
+    peer.wait_for_subscriber(peer.node.create_publisher(Image, '/x', qos_profile_sensor_data))
+    assert peer.node.count_subscribers('/y') == 0
+
+
+def test_compressed_images_move_with_the_images(rig, model):
+    cameras = rig('a', 'b', model=str(model), tracking=False, transport='compressed', remaps={
+        'a/image_raw': '/cam/x', '/cam/x': '/wrong',
+        'b/image_raw/compressed': '/jpeg', '/jpeg': '/wrong'})
+    cameras.detector.wait_for_output('waiting for images on /cam/x/compressed, /jpeg', 40)
+    peer = cameras.peer
+    data = cv2.imencode('.jpg', np.zeros((384, 640, 3), np.uint8))[1].tobytes()
+    for name, topic in (('a', '/cam/x/compressed'), ('b', '/jpeg')):
+        publisher = peer.node.create_publisher(CompressedImage, topic, qos_profile_sensor_data)
+
+        def arrives():
+            publisher.publish(CompressedImage(format='jpeg', data=data))
+            return cameras.results[name]
+        peer.spin_until(arrives, 15, f'nothing from {topic}')

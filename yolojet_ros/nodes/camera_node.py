@@ -27,7 +27,7 @@ from yolojet_ros.ros.ending import leave
 from yolojet_ros.ros.images import fill_image
 from yolojet_ros.ros.messages import detections_message
 from yolojet_ros.ros.spin import run_node, until_shutdown
-from yolojet_ros.ros.topics import camera_info_topic, image_topic
+from yolojet_ros.ros.topics import camera_info_name, image_name
 from yolojet_ros.ros.warps import polygon_of_warp
 from yolojet_ros.sim.scene import CLASS_NAMES, SceneFrame
 from yolojet_ros.sources import open_source, Schedule, Source, SourceOptions
@@ -108,9 +108,9 @@ class CameraNode(parameters.CheckedParameters, Node):
         self._sent_image = False
         qos = self._qos()
         self._image_publisher = self.create_publisher(Image, 'image_raw', qos)
-        self._info_publisher = self.create_publisher(CameraInfo, camera_info_topic(self), qos)
+        self._info_publisher = self.create_publisher(CameraInfo, camera_info_name(self), qos)
         self._compressed_publisher = self.create_publisher(
-            CompressedImage, image_topic(self, compressed=True), qos)
+            CompressedImage, image_name(self, compressed=True), qos)
         self._truth_publisher = self.create_publisher(Detection2DArray, 'truth', qos)
         # Reliable and deep: a lost piece of motion is lost for all that follow.
         self._motion_publisher = self.create_publisher(PolygonStamped, 'camera_motion', 50)

@@ -21,7 +21,7 @@ from yolojet_ros.ros.inlet import deliver_events, Inlet, OwnHands
 from yolojet_ros.ros.parameters import declare_qos_overrides
 from yolojet_ros.ros.reception import many, missing_stamps, Reception
 from yolojet_ros.ros.statistics import Statistics, SUPERSEDED
-from yolojet_ros.ros.topics import image_topic
+from yolojet_ros.ros.topics import image_name, image_topic
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
@@ -87,6 +87,7 @@ class ImageSubscription:
         self._group = OwnHands()
         self._lock = threading.Lock()  # of what the thread that takes images writes
         self._arrivals = Arrivals()
+        self._name = image_name(node, compressed, camera)
         self.topic_name = image_topic(node, compressed, camera)
         self._fixed = self._given_reliability()
         self._reception = Reception.of_process()
@@ -161,24 +162,24 @@ class ImageSubscription:
 
     def _nobody(self) -> str:
         """Say that nobody publishes what is subscribed, and what is published instead."""
-        others = {info.topic_type for info in self._infos(self.topic_name)} - {_TYPES[self._kind]}
+        others = {info.topic_type for info in self._infos(self._name)} - {_TYPES[self._kind]}
         if others:
             return (f'{self.topic_name} carries {", ".join(sorted(others))}, and no '
                     f'{_TYPES[self._kind]}; check the topic name')
         compressed = self._kind is CompressedImage
-        beside = image_topic(self._node, not compressed, self._camera)
-        if self._infos(beside, Image if compressed else CompressedImage):
-            return (f'{self.topic_name} has no publisher, but {beside} has: clean the node up and '
-                    f'set transport to {"raw" if compressed else "compressed"}')
+        beside = self._node, not compressed, self._camera
+        if self._infos(image_name(*beside), Image if compressed else CompressedImage):
+            return (f'{self.topic_name} has no publisher, but {image_topic(*beside)} has: clean '
+                    f'the node up and set transport to {"raw" if compressed else "compressed"}')
         if self._changed:
             return (f'{self.topic_name} has had no publisher for '
                     f'{time.monotonic() - self._changed:.0f} s: the one that it had has ended or '
                     'cannot be reached')
         return f'{self.topic_name} has no publisher; check the topic name'
 
-    def _infos(self, topic: str, kind: Any = None) -> List[Any]:
-        """Return the publishers of a topic, of a type if one is given."""
-        return [info for info in self._node.get_publishers_info_by_topic(topic)
+    def _infos(self, name: str, kind: Any = None) -> List[Any]:
+        """Return the publishers of what a name asks for, of a type if one is given."""
+        return [info for info in self._node.get_publishers_info_by_topic(name)
                 if kind is None or info.topic_type == _TYPES[kind]]
 
     def _is_new(self) -> bool:
@@ -231,7 +232,7 @@ class ImageSubscription:
         while True:
             try:
                 made = self._node.create_subscription(
-                    self._kind, self.topic_name, _never, qos, callback_group=self._group,
+                    self._kind, self._name, _never, qos, callback_group=self._group,
                     event_callbacks=SubscriptionEventCallbacks(**events),
                     qos_overriding_options=options)
                 self._node.get_logger().debug(
@@ -375,7 +376,7 @@ class ImageSubscription:
         """Learn who publishes; a new publisher is given the benefit of the doubt."""
         found = sorted(
             (bytes(info.endpoint_gid), info.qos_profile.reliability)
-            for info in self._infos(self.topic_name, self._kind))
+            for info in self._infos(self._name, self._kind))
         if found != self._publishers:
             self._other_camera |= not set(found) & set(self._publishers)
             self._publishers = found
@@ -408,7 +409,7 @@ class ImageSubscription:
 
     def _qos_text(self) -> str:
         theirs = [f'{_name(info)} offers {_describe(info.qos_profile)}'
-                  for info in self._infos(self.topic_name, self._kind)]
+                  for info in self._infos(self._name, self._kind)]
         return (f'{self._node.get_name()} requests {self.reliability.name}, VOLATILE; '
                 f'{"; ".join(theirs) or "?"}; change the publisher, or set '
                 f'qos_overrides.{self.topic_name}.subscription.reliability')

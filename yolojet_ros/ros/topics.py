@@ -10,26 +10,32 @@ def of_camera(camera: str, name: str) -> str:
     return f'{camera}/{name}' if camera else name
 
 
-def image_topic(node: Node, compressed: bool = False, camera: str = '') -> str:
+def image_name(node: Node, compressed: bool = False, camera: str = '') -> str:
     """
-    Return the full name of `image_raw` or `image_raw/compressed` as remapped.
+    Return the name by which to ask ROS for `image_raw` or `image_raw/compressed`.
 
+    ROS remaps every name that it is given; one that is remapped already must not be given to it.
     A remapping of `image_raw` alone moves the compressed topic along with it,
     as image_transport does.
     """
     name = of_camera(camera, 'image_raw')
-    base = node.resolve_topic_name(name)
     if not compressed:
-        return base
-    return _remapped(node, f'{name}/compressed') or base + '/compressed'
+        return name
+    jpeg = f'{name}/compressed'
+    return jpeg if _is_remapped(node, jpeg) else node.resolve_topic_name(name) + '/compressed'
 
 
-def camera_info_topic(node: Node) -> str:
-    """Return the full name of `camera_info`: beside the image, as image_transport has it."""
-    return _remapped(node, 'camera_info') or image_topic(node).rpartition('/')[0] + '/camera_info'
+def image_topic(node: Node, compressed: bool = False, camera: str = '') -> str:
+    """Return the full name of what `image_name` asks for."""
+    return node.resolve_topic_name(image_name(node, compressed, camera))
 
 
-def _remapped(node: Node, name: str) -> str:
-    """Return the full name of a topic with a remapping of its own, else ''."""
-    remapped = node.resolve_topic_name(name)
-    return '' if remapped == node.resolve_topic_name(name, only_expand=True) else remapped
+def camera_info_name(node: Node) -> str:
+    """Return the name to ask for `camera_info`: beside the image, as image_transport has it."""
+    if _is_remapped(node, 'camera_info'):
+        return 'camera_info'
+    return image_topic(node).rpartition('/')[0] + '/camera_info'
+
+
+def _is_remapped(node: Node, name: str) -> bool:
+    return node.resolve_topic_name(name) != node.resolve_topic_name(name, only_expand=True)
