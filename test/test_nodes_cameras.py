@@ -373,3 +373,22 @@ def test_compressed_images_move_with_the_images(rig, model):
             publisher.publish(CompressedImage(format='jpeg', data=data))
             return cameras.results[name]
         peer.spin_until(arrives, 15, f'nothing from {topic}')
+
+
+def test_cameras_are_refused_whose_parameters_from_the_start_are_wrong(rig, model):
+    cameras = rig('a', model=str(model), tracking=False, **{
+        'b.score_threshold': 'abc', 'c.score_threshold': 0.7})
+    cameras.connect()
+    peer = cameras.peer
+    assert peer.change_state('deactivate') and peer.change_state('cleanup')
+    reason = peer.set_parameters(cameras=['a', 'b'])
+    assert reason.startswith('b.score_threshold is "abc"') and 'start the node again' in reason
+    assert list(peer.get_parameter('cameras').string_array_value) == ['a']
+    assert 'no parameter' in peer.set_parameters(b__max_detections=3)
+    assert peer.node.count_subscribers('b/camera_motion') == 0
+    assert peer.set_parameters(cameras=['c']) == ''
+    assert peer.get_parameter('c.score_threshold').double_value == 0.7
+    assert 'c.score_threshold is 2.0' in peer.set_parameters(c__score_threshold=2.0)
+    assert peer.set_parameters(cameras=['a']) == ''
+    assert peer.change_state('configure') and peer.change_state('activate')
+    cameras.connect()

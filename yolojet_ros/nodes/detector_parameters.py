@@ -85,9 +85,10 @@ class DetectorParameters:
             raise UserError(
                 f'batch_wait is {own["batch_wait"]}, but there is one camera only and no other to '
                 'wait for; set 0.0, or name several in cameras')
+        start = parameters.start_values(node)
         return cls(
             filters=read_dataclass(FilterParams, values),
-            own_filters={name: _own_filters(name, values) for name in own['cameras']},
+            own_filters={name: _own_filters(name, values, start) for name in own['cameras']},
             tracker=read_dataclass(TrackerParams, values, _TRACKER_PREFIX), **own)
 
     def filters_of(self, camera: str) -> FilterParams:
@@ -103,12 +104,12 @@ class DetectorParameters:
 
 
 @contextmanager
-def _of(camera: str) -> Iterator[None]:
+def _of(camera: str, remedy: str = '') -> Iterator[None]:
     """Let errors say whose parameter they name first."""
     try:
         yield
     except UserError as error:
-        raise UserError(f'{camera}.{error}') from None
+        raise UserError(f'{camera}.{error}{remedy}') from None
 
 
 def _camera_names(value: Any) -> Tuple[str, ...]:
@@ -137,11 +138,20 @@ def other_cameras(name: str, cameras: Sequence[str]) -> str:
     return f'; {shown(camera)} is none of the cameras, which are {listed(cameras)}'
 
 
-def _own_filters(camera: str, values: Mapping[str, Any]) -> FilterParams:
-    """Return the filters of a camera: those of the node, but for what was set for it."""
-    own = {item.name: values.get(f'{camera}.{item.name}', _INHERITED)
-           for item in fields(FilterParams)}
-    with _of(camera):
+def _own_filters(
+    camera: str, values: Mapping[str, Any], start: Mapping[str, Any],
+) -> FilterParams:
+    """
+    Return the filters of a camera: those of the node, but for what was set for it.
+
+    :param start: values from the start, which a camera has that is to be declared
+    """
+    names = {item.name: f'{camera}.{item.name}' for item in fields(FilterParams)}
+    known = any(name in values for name in names.values())
+    remedy = '' if known else '; it is from the start: start the node again with another'
+    own = {item: values.get(name, _INHERITED if start.get(name) is None else start[name])
+           for item, name in names.items()}
+    with _of(camera, remedy):
         return read_dataclass(FilterParams, {
             name: values[name] if value == _INHERITED else value for name, value in own.items()})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 import math
-from typing import Any, Iterable, List, Optional, Sequence, Type
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Type
 
 from rcl_interfaces.msg import (
     FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult)
@@ -179,10 +179,11 @@ def qos_override_names(topic: str) -> List[str]:
     return [f'qos_overrides.{topic}.subscription.{policy}' for policy in QOS_POLICIES]
 
 
-def start_names(node: Node) -> List[str]:
-    """Return the names of the parameters given by command line and params files."""
-    # rclpy tells them by no public name. Without it nothing is lost but a warning.
-    return sorted(getattr(node, '_parameter_overrides', {}))
+def start_values(node: Node) -> Dict[str, Any]:
+    """Return the parameters given by command line and params files."""
+    # rclpy tells them by no public name. Without it they are checked when they are declared.
+    given = getattr(node, '_parameter_overrides', {})
+    return {name: given[name].value for name in sorted(given)}
 
 
 def warn_of_unknown(node: CheckedParameters, later: Iterable[str] = ()) -> None:
@@ -192,7 +193,7 @@ def warn_of_unknown(node: CheckedParameters, later: Iterable[str] = ()) -> None:
     :param later: names that will be declared later
     """
     known = [*node.get_parameters_by_prefix(''), *later]
-    for name in start_names(node):
+    for name in start_values(node):
         if name not in known:
             node.get_logger().warning(
                 f'{shown(name)} is no parameter of this node and has no effect'
