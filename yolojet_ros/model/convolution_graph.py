@@ -130,11 +130,7 @@ class ConvolutionGraph:
     def finish(self) -> None:
         """Put the nodes in order, and drop constants that nothing reads any more."""
         onnx_graph.sort_nodes(self._graph)
-        read = {name for node in self._graph.node for name in onnx_graph.reads(node)}
-        kept = [tensor for tensor in self._graph.initializer
-                if tensor.name in read or self.is_output(tensor.name)]
-        del self._graph.initializer[:]
-        self._graph.initializer.extend(kept)
+        onnx_graph.drop_unread_constants(self._graph)
         del self._graph.value_info[:]  # shapes of what has changed
 
 

@@ -125,7 +125,7 @@ class _Converter:
                 self._restore(output.name)
         del self._graph.node[:]
         self._graph.node.extend(self._nodes)
-        self._drop_unused_constants(inside)
+        onnx_graph.drop_unread_constants(self._graph)
         # The recorded types are the old ones.
         del self._graph.value_info[:]
         counts: Counter = Counter()
@@ -219,16 +219,7 @@ class _Converter:
             'Cast', [half], [output], name=self._fresh(f'{output}_restored'), to=_FLOAT))
 
     def _fresh(self, name: str) -> str:
-        while name in self._names:
-            name += '_'
-        self._names.add(name)
-        return name
-
-    def _drop_unused_constants(self, inside: Set[str]) -> None:
-        used = {name for node in self._graph.node for name in node.input} | inside
-        kept = [t for t in self._graph.initializer if t.name in used]
-        del self._graph.initializer[:]
-        self._graph.initializer.extend(kept)
+        return onnx_graph.free_name(name, self._names)
 
 
 def _is_scale(reader, index: int) -> bool:

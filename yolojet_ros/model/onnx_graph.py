@@ -101,6 +101,15 @@ def constants(graph: onnx.GraphProto) -> Set[str]:
     return found - {''}
 
 
+def drop_unread_constants(graph: onnx.GraphProto) -> None:
+    """Take out the initializers that no node reads and that are no output."""
+    read = {name for node in graph.node for name in reads(node)}
+    read.update(output.name for output in graph.output)
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
 def hoist_constants(graph: onnx.GraphProto) -> None:
     """Turn Constant nodes that hold a tensor into initializers."""
     kept = []

@@ -56,17 +56,9 @@ def open_batch(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
                 graph.initializer.append(numpy_helper.from_array(
                     np.array([first, *shape[1:]], np.int64), name))
                 node.input[1] = name
-    _drop_unread(graph)
+    onnx_graph.drop_unread_constants(graph)
     _try(model, opened, source)
     return opened
-
-
-def _drop_unread(graph) -> None:
-    read = {name for node in graph.node for name in onnx_graph.reads(node)}
-    read.update(output.name for output in graph.output)
-    kept = [constant for constant in graph.initializer if constant.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
 
 
 def _takes_zero(node) -> bool:

@@ -23,6 +23,7 @@ import numpy as np
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import atomic_path
 from yolojet_ros.model import int8_layout, onnx_file, onnx_graph
+from yolojet_ros.model.convolution_graph import rename_input
 from yolojet_ros.model.scale_groups import ScaleGroups
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def take_int8(model: onnx.ModelProto) -> Optional[float]:
     (quantized,) = readers[0].output
     graph.node.remove(readers[0])
     for node in graph.node:
-        node.input[:] = [image.name if name == quantized else name for name in node.input]
+        rename_input(node, quantized, image.name)
     image.type.tensor_type.elem_type = TensorProto.INT8
     del graph.value_info[:]
     return float(numpy_helper.to_array(scale))
