@@ -95,8 +95,8 @@ class ImageSubscription:
         self._other_camera = True  # none of its images has come yet
         self._publishers: List[Tuple[bytes, ReliabilityPolicy]] = []
         self._losing = False
-        self._counts: Deque[Tuple[int, int]] = deque([(0, 0)], maxlen=_WINDOW + 1)
-        self._taken = self._passed_over = self._lost = 0
+        self._counts: Deque[Tuple[int, int]] = deque(maxlen=_WINDOW + 1)
+        self._restart_counts()
         self._stamps: Deque[float] = deque(maxlen=30)  # of one publisher
         self._publisher: Any = None  # of the last image, where rclpy tells it
         # The last image, and the last time that none was found to wait.
@@ -316,8 +316,6 @@ class ImageSubscription:
                     self._stamps.clear()
                 stamp = message.header.stamp
                 self._stamps.append(stamp.sec + stamp.nanosec * 1e-9)
-                self._taken += 1
-                self._passed_over += passed_over
                 if len(message.data) > self._size or self._other_camera:
                     self._size, self._other_camera = len(message.data), False
                     attention = True
@@ -341,26 +339,28 @@ class ImageSubscription:
         # A new reader reports as lost what was on its way before it was known.
         count = credible(count, self._seconds)
         if count and time.monotonic() - self._changed > _SETTLE_SECONDS:
-            self._lost += count
             self._statistics.on_lost(count)
 
-    @property
-    def _received(self) -> int:
-        """Return how many images have come, those that a newer one replaced included."""
-        return self._taken + max(self._passed_over - self._lost, 0)
+    def _count(self) -> None:
+        """Remember how many images have come and were lost by now."""
+        self._counts.append((self._statistics.received, self._statistics.lost))
+
+    def _restart_counts(self) -> None:
+        self._counts.clear()
+        self._count()
 
     def _recent(self) -> Tuple[int, int]:
         """Return how many images were lost and received of late."""
         received, lost = self._counts[0]
         # Losses that are reported late are taken off what has come.
-        return self._lost - lost, max(self._received - received, 0)
+        return self._statistics.lost - lost, max(self._statistics.received - received, 0)
 
     # ---- once a second
 
     def _check(self) -> None:
         self.update()
         now = time.monotonic()
-        self._counts.append((self._received, self._lost))
+        self._count()
         if now - self._changed > _CHANGE_SECONDS:
             self._drop_old()
             silent = self._publishers and min(self.silence(), now - self._changed) > _GIVE_UP
@@ -381,7 +381,7 @@ class ImageSubscription:
             self._other_camera |= not set(found) & set(self._publishers)
             self._publishers = found
             self._losing = False
-            self._counts = deque([(self._received, self._lost)], maxlen=_WINDOW + 1)
+            self._restart_counts()
             with self._lock:
                 self._stamps.clear()
                 self._arrivals.restart()
