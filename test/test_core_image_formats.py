@@ -183,3 +183,25 @@ def test_an_image_is_converted_once_and_nobody_can_spoil_it_for_others(encoding)
     if not np.shares_memory(image, view.data):
         with pytest.raises(ValueError):
             image[:] = 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(sorted(FORMATS)), st.integers(2, 30), st.integers(2, 30),
+       st.integers(0, 5), st.integers(0, 2**32))
+def test_one_byte_tells_the_brightness_of_a_pixel(encoding, width, height, padding, seed):
+    view, gray = _any_view(encoding, 2 * width, 2 * height, padding, np.random.default_rng(seed))
+    y, x = np.indices(gray.shape)
+    np.testing.assert_array_equal(view.data[view.places(x, y)], gray)
+
+
+def test_of_two_bytes_the_upper_one_and_of_colours_green_tells_the_brightness():
+    x = np.arange(3)
+    for order in '<>':
+        samples = np.array([[256, 512, 768]], order + 'u2').view(np.uint8)
+        view = ImageView(samples.reshape(-1), 3, 1, 6, 'mono16', big_endian=order == '>')
+        assert view.data[view.places(x, 0 * x)].tolist() == [1, 2, 3]
+    for encoding, channels in (('bgr8', 3), ('rgb8', 3), ('rgba8', 4), ('bgra8', 4)):
+        samples = np.zeros((1, 3, channels), np.uint8)
+        samples[..., 1] = 1, 2, 3
+        view = ImageView(samples.reshape(-1), 3, 1, 3 * channels, encoding)
+        assert view.data[view.places(x, 0 * x)].tolist() == [1, 2, 3]

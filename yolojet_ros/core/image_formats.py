@@ -52,6 +52,7 @@ class ImageFormat:
     rows: rows of `step` bytes per image row, as a fraction: (3, 2) for nv12
     even_width, even_height: chroma subsampling needs even sizes
     mosaic: the mean of 2x2 samples is the brightness, and none alone
+    bright: the sample of a pixel that says most about its brightness
     """
 
     channels: int
@@ -62,6 +63,7 @@ class ImageFormat:
     even_width: bool = False
     even_height: bool = False
     mosaic: bool = False
+    bright: int = 0
 
 
 def _color(code: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -77,26 +79,26 @@ def _mono16(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(_upper_byte(image), cv2.COLOR_GRAY2BGR)
 
 
-def _packed(channels: int, bgr: Optional[int], gray: int, **layout: bool) -> ImageFormat:
+def _packed(channels: int, bgr: Optional[int], gray: int, **layout: int) -> ImageFormat:
     to_bgr = None if bgr is None else _color(bgr)
     return ImageFormat(channels, to_bgr, _color(gray), **layout)
 
 
 _MONO = ImageFormat(1, _color(cv2.COLOR_GRAY2BGR))
 _MONO16 = ImageFormat(1, _mono16, _upper_byte, np.dtype(np.uint16))
-_BGR = _packed(3, None, cv2.COLOR_BGR2GRAY)
-_BGRA = _packed(4, cv2.COLOR_BGRA2BGR, cv2.COLOR_BGRA2GRAY)
-_UYVY = _packed(2, cv2.COLOR_YUV2BGR_UYVY, cv2.COLOR_YUV2GRAY_UYVY, even_width=True)
+_BGR = _packed(3, None, cv2.COLOR_BGR2GRAY, bright=1)
+_BGRA = _packed(4, cv2.COLOR_BGRA2BGR, cv2.COLOR_BGRA2GRAY, bright=1)
+_UYVY = _packed(2, cv2.COLOR_YUV2BGR_UYVY, cv2.COLOR_YUV2GRAY_UYVY, even_width=True, bright=1)
 _YUYV = _packed(2, cv2.COLOR_YUV2BGR_YUY2, cv2.COLOR_YUV2GRAY_YUY2, even_width=True)
 
 # ROS names a Bayer pattern by its first two rows, OpenCV by the second row, shifted by one.
 FORMATS: Dict[str, ImageFormat] = {
     'bgr8': _BGR,
     '8UC3': _BGR,
-    'rgb8': _packed(3, cv2.COLOR_RGB2BGR, cv2.COLOR_RGB2GRAY),
+    'rgb8': _packed(3, cv2.COLOR_RGB2BGR, cv2.COLOR_RGB2GRAY, bright=1),
     'bgra8': _BGRA,
     '8UC4': _BGRA,
-    'rgba8': _packed(4, cv2.COLOR_RGBA2BGR, cv2.COLOR_RGBA2GRAY),
+    'rgba8': _packed(4, cv2.COLOR_RGBA2BGR, cv2.COLOR_RGBA2GRAY, bright=1),
     'mono8': _MONO,
     '8UC1': _MONO,
     'mono16': _MONO16,
@@ -200,6 +202,19 @@ class ImageView:
         image = convert(samples)
         image.flags.writeable = False
         return image
+
+    def places(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """
+        Return where in `data` the byte lies that says how bright a pixel is.
+
+        Of colours it is the green one, of a mosaic that which the pixel has.
+
+        :param x, y: int64, of any shapes that go together, within the image
+        """
+        kind = FORMATS[self.encoding]
+        size = kind.dtype.itemsize
+        byte = kind.bright * size + (0 if self.big_endian else size - 1)
+        return y * self.step + x * (kind.channels * size) + byte
 
     def gray(self, reduction: int = 1) -> np.ndarray:
         """

@@ -19,6 +19,7 @@ import numpy as np
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.image_formats import ImageView
+from yolojet_ros.tracking.stillness import Stillness
 
 MODES = ('off', 'auto', 'flow')
 
@@ -32,7 +33,8 @@ _LEAST_AGREEMENT = 0.4  # inliers among the corners followed
 _RANSAC_REACH = 1.0  # px of the working image
 _STILL = 0.3  # px of the working image at its corners
 _STILL_FRAMES = 15  # still frames in a row after which a camera is taken for static
-_GLANCE_EVERY = 5  # frames between two looks at a static camera
+_LOOK_EVERY = 60  # frames between two whole looks at a static camera
+_TRUST = 5  # frames from one that only seemed to move to the next that is doubted
 _WINDOW, _LEVELS = (11, 11), 3
 _STOP = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.1)
 _NOTHING = np.zeros((0, 4), np.float32)
@@ -43,7 +45,7 @@ class CameraMotion:
     Estimate the affine that carries the previous image onto this one.
 
     :param mode: 'off' never estimates; 'flow' does so on every frame; 'auto' rests while
-        the camera stands still, and looks every few frames whether it still does.
+        the camera stands still, and only makes sure that it still does.
     :raises UserError: if the mode is another one.
 
     >>> motion = CameraMotion('auto')
@@ -55,7 +57,6 @@ class CameraMotion:
         if mode not in MODES:
             raise UserError(f'camera motion mode is {mode!r}; set one of {", ".join(MODES)}')
         self._mode: str = mode
-        self._still_count: int = 0
         self.reset()
 
     @property
@@ -65,9 +66,8 @@ class CameraMotion:
 
     @property
     def resting(self) -> bool:
-        """Return whether the next `look` returns at once."""
-        return self._mode == 'off' or (
-            self._mode == 'auto' and self.static and self._rested + 1 < _GLANCE_EVERY)
+        """Return whether the next `look` is short, unless it finds that the camera moves."""
+        return self._mode == 'off' or (self.static and self._rested < _LOOK_EVERY)
 
     def reset(self) -> None:
         """Forget the previous image."""
@@ -78,7 +78,10 @@ class CameraMotion:
         self._objects: np.ndarray = _NOTHING
         self._row: int = 0  # of cells, the next to get new corners
         self._spared: bool = False  # whether the latest image got none
-        self._still_count = self._rested = 0
+        self._still_count: int = 0
+        self._stillness: Optional[Stillness] = None  # of the latest image that was looked at
+        self._rested: int = 0  # images since then
+        self._trusted: int = 0  # of the images to come, those that may seem to move
 
     def look(self, view: ImageView) -> Optional[np.ndarray]:
         """
@@ -93,10 +96,9 @@ class CameraMotion:
         if (view.width, view.height) != self._size:
             self.reset()
             self._size = (view.width, view.height)
-        if self.resting:
+        if self.resting and self._rests(view):
             self._rested += 1
             return None
-        self._rested = 0
         reduction = _reduction(*self._size)
         if min(self._size) < reduction:
             return None
@@ -105,10 +107,26 @@ class CameraMotion:
         still = warp is not None and _largest_shift(warp, gray.shape) < _STILL
         self._still_count = self._still_count + 1 if still else 0
         if still and self._mode == 'auto':
+            if self.static:
+                doubted = self._stillness is not None and self.resting
+                self._trusted, self._rested = _TRUST - 1 if doubted else 0, 0
+                self._stillness = self._compared_with(view, reduction)
             return None  # the old image stays the reference, so that a slow drift adds up
-        self._previous, self._new = gray, True
+        self._previous, self._new, self._stillness = gray, True, None
         self._corners = self._renewed(gray, followed)
         return None if warp is None else _in_image_pixels(warp, reduction)
+
+    def _rests(self, view: ImageView) -> bool:
+        """Return whether the camera stands as far as a glance can tell."""
+        if self._mode == 'off' or self._trusted:
+            self._trusted = max(self._trusted - 1, 0)
+            return True
+        return self._stillness is not None and self._stillness.holds(view)
+
+    def _compared_with(self, view: ImageView, reduction: int) -> Stillness:
+        corners = self._corners[~_inside(self._corners, self._objects / np.float32(reduction))]
+        return Stillness(view, (corners + 0.5) * reduction, _STILL * reduction,
+                         max(2 * round(reduction / 4), 2))
 
     def mask(self, boxes: np.ndarray) -> None:
         """
