@@ -28,6 +28,8 @@ def test_every_rate_has_a_row_of_true_figures():
     for row in report['rows']:
         assert 0 < row['age_ms_p50'] <= row['latency_ms_p50'] <= row['latency_ms_p99']
         assert row['node_cpu_ms'] > row['sender_cpu_ms'] > 0
+        stages = row['stages_ms_p50']
+        assert 0 < stages['take'] and 0 < stages['network'] < stages['pipeline'] and 'age' not in stages
         assert row['all_sent'] >= row['sent'] + row['asked']  # a warm-up of 1.5 s
         assert row['all_sent'] >= row['all_received'] + row['all_lost_in_middleware'] > row['sent']
         assert row['all_received'] >= row['all_processed'] + row['all_dropped_superseded']
@@ -35,6 +37,17 @@ def test_every_rate_has_a_row_of_true_figures():
         # Nearly all that was sent came out: the node could have done more.
         assert (row['percent_of_best'] is None) == (row['results'] >= 0.9 * row['sent'])
     assert 0 < flood['percent_of_best'] <= 100
+
+
+def test_a_network_that_takes_no_time_leaves_what_the_node_needs():
+    done = _bench('--flood', '10', '--seconds', '2', '--size', '640x480', '--json',
+                  '--without-network')
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    row, = report['rows']
+    assert report['model'] == 'yolojet_demo_without_network.onnx'
+    assert row['results'] >= 0.8 * row['sent'] > 0
+    assert row['stages_ms_p50']['network'] < row['stages_ms_p50']['pipeline'] / 2
 
 
 def test_cameras_of_one_node_are_compared_with_a_node_each():
@@ -59,6 +72,8 @@ def test_cameras_of_one_node_are_compared_with_a_node_each():
     (('--scene', '--set', 'a=1'), '--set is an option of --flood, --cameras, not of --scene'),
     (('--tracker', '--seconds', '2'), '--seconds is'), (('--messages', '--model', 'm'), 'not of'),
     (('--cpu', '--size', '64x64'), 'not of --cpu'), (('--seconds', '2'), 'which is not given'),
+    (('--scene', '--without-network'), '--without-network is an option of --flood, --cameras'),
+    (('--flood', '30', '--without-network', '--model', 'README.md'), 'not a complete ONNX model'),
     (('--transport', '--backend', 'auto'), '--backend is'), (('--flood', '30', '--rate', '5'), '--rate'),
     (('--flood', '30', '--set', 'x'), 'write NAME=VALUE'),
     (('--cameras', '0'), 'give a whole number from 1'),

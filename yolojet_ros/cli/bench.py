@@ -41,6 +41,7 @@ _OPTIONS = {
     'seconds': _Option('--seconds', ('node', 'transport', 'cpu', *_LOADS), 10.0),
     'size': _Option('--size', _LOADS, _SIZE),
     'backend': _Option('--backend', _LOADS, 'auto'),
+    'without_network': _Option('--without-network', _LOADS, False),
     'settings': _Option('--set', _LOADS, ()),
     'json': _Option('--json', _LOADS, False)}
 
@@ -83,6 +84,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         'size of the images of --flood and --cameras (default: 1280x720)'))
     parser.add_argument('--backend', choices=('auto', 'tensorrt', 'onnxruntime'),
                         help='what runs the network of --flood and --cameras (default: auto)')
+    parser.add_argument('--without-network', action='store_true', default=None, help=(
+        'put one that takes no time in the place of the network of --flood and --cameras'))
     parser.add_argument('--set', action='append', metavar='NAME=VALUE', dest='settings', help=(
         'a parameter of the nodes of --flood and --cameras, VALUE as in config/detect.yaml; may '
         'be repeated'))
@@ -183,10 +186,19 @@ def _image_size(text: str) -> Tuple[int, int]:
 
 
 def _bench_load(arguments: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory(prefix='yolojet-bench-') as folder:
+        return _measure_load(arguments, Path(folder))
+
+
+def _measure_load(arguments: argparse.Namespace, folder: Path) -> int:
     from yolojet_ros.cli import bench_cameras, bench_flood
     from yolojet_ros.core.knob_values import read_words
 
     model, size, seconds = _model(arguments), arguments.size, arguments.seconds
+    if arguments.without_network:
+        from yolojet_ros.cli.idle_network import write_idle_network
+        real, model = model, folder / f'{model.stem}_without_network.onnx'
+        write_idle_network(real, model)
     detector = {'model': model, 'backend': arguments.backend, **read_words(arguments.settings)}
     images = f'{size[0]}x{size[1]} bgr8 by a process of its own'
     counts = 'from "all sent" on, images with those of the warm-up'

@@ -34,7 +34,8 @@ def measure(
     :param detector: parameters of the node
     :return: for each rate: what was sent and came back in a second; milliseconds from stamp to
         result received and (`age`) published, None where nothing or no time came; milliseconds
-        of CPU, of the node for each result, of the sender for each image; `all_`: what was sent
+        of CPU, of the node for each result, of the sender for each image; `stages_ms_p50` of the
+        last results; `all_`: what was sent
         and the node's counts of it, with the warm-up before the time that is measured;
         `percent_of_best` results, None where nearly all that was sent came out
     :raises UserError: if a process fails, with its last words.
@@ -84,6 +85,7 @@ def _flood(
         'age_ms_p50': percentile(ages, 50), 'age_ms_p99': percentile(ages, 99),
         'node_cpu_ms': round(1e3 * used / max(done, 1), 3),
         'sender_cpu_ms': round(sent.cpu_ms / max(sent.sent, 1), 3),
+        'stages_ms_p50': results.stages(namespace),
         'all_sent': sent.warm_up + sent.sent, **counted(counts, after)}
 
 

@@ -9,6 +9,7 @@ import time
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 COUNTS = ('received', 'processed', 'dropped_superseded', 'lost_in_middleware')
+_STAGE = '_ms_p50'  # behind a stage in diagnostics
 _STAMP = struct.Struct('<4xiI')  # of the header of a packed message
 _LAST_SECONDS = 2.5  # in which the last results and the diagnostics that count them come
 _Came = Tuple[str, int, float, int]
@@ -30,6 +31,7 @@ class Heard:
         self._lock = threading.Lock()
         self._came: List[_Came] = []
         self._counts = {prefix: dict.fromkeys(COUNTS, 0) for prefix in prefixes}
+        self._stages: Dict[str, Dict[str, float]] = {}
 
     def on_result(self, prefix: str, packed: bytes, published: float) -> None:
         """Take a packed message and the moment that it was published, NaN if that is unknown."""
@@ -46,6 +48,9 @@ class Heard:
                 values = {item.key: item.value for item in status.values}
                 with self._lock:
                     self._counts[prefix] = {key: int(values.get(key, 0)) for key in COUNTS}
+                    self._stages[prefix] = {
+                        key[:-len(_STAGE)]: float(value) for key, value in values.items()
+                        if key.endswith(_STAGE) and not key.startswith('age')}
 
     def take(self) -> List[_Came]:
         """Return (prefix, stamp, published, received) of what came since, in ns."""
@@ -58,6 +63,12 @@ class Heard:
         time.sleep(_LAST_SECONDS)
         with self._lock:
             return dict(self._counts)
+
+
+    def stages(self, prefix: str) -> Dict[str, float]:
+        """Return milliseconds of each stage, medians of a detector's latest results."""
+        with self._lock:
+            return self._stages.get(prefix, {})
 
 
 def counted(before: Dict[str, int], after: Dict[str, int]) -> Dict[str, int]:
