@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from geometry_msgs.msg import PolygonStamped
 from models import raw_output, write_model
 from ros_peers import NodeProcess, Peer
 from rclpy.qos import qos_profile_sensor_data
@@ -14,6 +15,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from yolojet_ros.inference.demo_model import demo_model
+from yolojet_ros.ros.warps import polygon_of_warp
 from yolojet_ros.sim.scene import Scene
 
 _MODULE = 'yolojet_ros.nodes.detector_node'
@@ -248,6 +250,64 @@ def test_a_camera_that_floods_stops_or_sends_garbage_harms_no_other(rig, tmp_pat
     status, _ = cameras.values('gone')
     assert 'no image for' in status.message
     assert 'wild: dropped an image' in cameras.detector.output
+
+
+def _settled(values):
+    """Return whether every image that came is processed or dropped."""
+    return int(values['received']) == int(values['processed']) + sum(
+        int(value) for key, value in values.items() if key.startswith('dropped_'))
+
+
+def test_an_image_that_waits_for_its_motion_holds_up_no_other_camera(rig, model):
+    cameras = rig('calm', 'mute', model=str(model), camera_motion='topic', camera_motion_wait=1.0)
+    cameras.connect()
+    peer = cameras.peer
+    publisher = peer.node.create_publisher(PolygonStamped, 'mute/camera_motion', 10)
+    peer.spin_until(publisher.get_subscription_count)
+
+    def pause(seconds):
+        end = time.monotonic() + seconds
+        peer.spin_until(lambda: time.monotonic() > end)
+
+    def results_of(message):
+        return [result for result in cameras.results['mute'] if result.header == message.header]
+
+    def let_wait(stamp, calm_stamp):
+        """Return an image that waits, and whether the other camera had its result before."""
+        publisher.publish(PolygonStamped())  # no motion; but somebody is there to wait for
+        pause(0.2)
+        sent = cameras.send('mute', stamp=stamp)
+        pause(0.2)
+        cameras.detect('calm', stamp=calm_stamp)
+        return sent, not results_of(sent)
+
+    cameras.detect('mute', stamp=5000.0)
+    first, ends = [], []
+    for stamp in (5001.0, 5003.0, 5005.0):
+        waiting, before = let_wait(stamp, stamp)
+        newer = [cameras.send('mute', stamp=stamp + index / 10) for index in range(1, 6)]
+        cameras.wait_for(waiting, ['mute'])
+        cameras.wait_for(newer[-1], ['mute'])
+        first.append((before, not results_of(newer[0])))  # one waits, and then comes the newest
+    assert first.count((True, True)) >= 2, first
+    for stamp in (5011.0, 5012.0, 5013.0):
+        cameras.detect('mute', stamp=stamp - 0.5)
+        start = time.monotonic()
+        waiting, _ = let_wait(stamp, stamp)
+        publisher.publish(polygon_of_warp(waiting.header, np.eye(2, 3), 640, 384))
+        cameras.wait_for(waiting, ['mute'])
+        ends.append(time.monotonic() - start)
+    assert min(ends) < 1.1, 'the motion ends the wait'
+    assert 'mute: no valid message of /mute/camera_motion' in cameras.detector.output
+    # One that waits is dropped with the rest when the node is deactivated.
+    let_wait(5020.0, 5020.0)
+    assert peer.change_state('deactivate')
+    for name in cameras.cameras:
+        cameras.values(name, _settled)
+    assert peer.change_state('activate')
+    cameras.connect()
+    for name in cameras.cameras:
+        cameras.values(name, _settled)
 
 
 def test_what_is_ready_runs_as_one_batch_and_waits_for_it_on_demand(rig, tmp_path):

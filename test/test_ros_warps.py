@@ -1,8 +1,5 @@
 """Camera motion as messages, composed over skipped images."""
 
-import threading
-import time
-
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PolygonStamped
 from hypothesis import given, strategies as st
@@ -28,9 +25,9 @@ def test_a_warp_survives_its_message(warp):
     np.testing.assert_allclose(warp_of_polygon(message, *_SIZE), warp, atol=1e-4)
 
 
-def _told(buffer, second, seconds=0.0):
+def _told(buffer, second):
     """Ask for the motion of an image, and use it."""
-    warp = buffer.warp_to(_header(second), *_SIZE, seconds)
+    warp = buffer.warp_to(_header(second), *_SIZE)
     buffer.accept()
     return warp
 
@@ -72,29 +69,32 @@ def test_motion_of_an_image_that_was_dropped_after_asking_is_kept():
     assert _told(buffer, 3)[0, 2] == 20
 
 
-def test_it_waits_for_a_message_that_comes_a_little_late():
+def test_an_image_waits_until_its_message_comes():
+    buffer = WarpBuffer()
+    assert not buffer.expects(_header(1), 0.1), 'the first has no motion'
+    _told(buffer, 1)
+    assert not buffer.expects(_header(1), 0.1), 'nor has one that is not newer'
+    buffer.add(_shift(1, 10))
+    for seconds in (0.2, 0.1):
+        assert buffer.expects(_header(2), seconds)
+    buffer.add(_shift(2, 10))
+    assert not buffer.expects(_header(2), 0.1)
+    assert _told(buffer, 2)[0, 2] == 10 and buffer.missed == 0
+
+
+def test_an_image_waits_neither_for_long_nor_in_vain():
     buffer = WarpBuffer()
     _told(buffer, 1)
-    late = threading.Timer(0.1, buffer.add, [_shift(2, 10)])
-    late.start()
-    begin = time.monotonic()
-    assert _told(buffer, 2, seconds=5.0)[0, 2] == 10
-    assert 0.05 < time.monotonic() - begin < 2
-    late.join()
-
-
-def test_it_does_not_wait_for_long_or_for_nobody_or_in_vain():
-    buffer = WarpBuffer()
-    _told(buffer, 1)
-
-    def seconds_for(second):
-        begin = time.monotonic()
-        assert _told(buffer, second, seconds=0.2) is None
-        return time.monotonic() - begin
-    assert 0.15 < seconds_for(2) < 1
-    assert seconds_for(3) < 0.1, 'nothing has come since the last wait'
+    assert buffer.expects(_header(2), 0.1) and not buffer.expects(_header(2), 0.0)
+    assert _told(buffer, 2) is None and buffer.missed == 1
+    assert not buffer.expects(_header(3), 0.1), 'nothing has come since the last wait'
     buffer.add(_shift(5, 10))
-    assert seconds_for(4) < 0.1, 'a later message tells that none will come'
+    assert not buffer.expects(_header(4), 0.1), 'a later message tells that none will come'
+    assert _told(buffer, 4) is None and buffer.missed == 2
+    assert buffer.expects(_header(6), 0.1), 'something has come'
+    buffer.expects(_header(6), 0.0)
+    buffer.add(PolygonStamped(header=_header(6)))
+    assert buffer.expects(_header(7), 0.1), 'something has come, though of no use'
 
 
 def test_a_clock_that_goes_back_and_a_reset_start_anew():

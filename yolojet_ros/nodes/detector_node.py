@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 import traceback
@@ -21,7 +22,7 @@ from yolojet_ros.inference.load import load_backend
 from yolojet_ros.nodes import detector_parameters
 from yolojet_ros.nodes.detector_parameters import DetectorParameters, FIXED
 from yolojet_ros.nodes.frame_worker import FrameWorker
-from yolojet_ros.nodes.watched_camera import Job, WatchedCamera
+from yolojet_ros.nodes.watched_camera import WatchedCamera
 from yolojet_ros.pipeline.detector import Detector
 from yolojet_ros.pipeline.stream import Frame, Shot
 from yolojet_ros.ros import parameters
@@ -257,49 +258,57 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
 
     # ---- frames, in the worker's thread
 
-    def take(self, most: int) -> Optional[List[Job]]:
+    def take(self, most: int) -> Optional[List[Shot]]:
         """Return the newest images of at most so many cameras that have one, None if none has."""
-        jobs: List[Job] = []
+        shots: List[Shot] = []
         most = min(most, len(self._cameras))
-        self._take_into(jobs, most)
+        self._take_into(shots, most)
         end = time.monotonic() + self._used.batch_wait * 1e-3
-        while jobs and len(jobs) < most:
+        while shots and len(shots) < most:
             # Only for a camera that has sent of late: one that stopped holds up nobody.
-            others = [camera for camera in self._cameras if camera.expects_within(_EXPECT_SECONDS)
-                      and all(job.camera is not camera for job in jobs)]
+            others = [camera for camera in self._without(shots)
+                      if camera.expects_within(_EXPECT_SECONDS)]
             left = end - time.monotonic()
             if not others or left <= 0:
                 break
-            self._inlet.wait([reader for camera in others for reader in camera.readers], left)
-            self._take_into(jobs, most)
-        return jobs or None
+            self._wait_for(others, left)
+            self._take_into(shots, most)
+        return shots or None
 
-    def _take_into(self, jobs: List[Job], most: int) -> None:
-        """Ask the cameras that have no job yet, the one first that was not asked longest."""
-        cameras = self._cameras[self._next:] + self._cameras[:self._next]
-        for camera in cameras:
-            if len(jobs) == most:
+    def _take_into(self, shots: List[Shot], most: int) -> None:
+        """Ask the cameras that have no shot yet, the one first that was not asked longest."""
+        for camera in self._without(shots):
+            if len(shots) == most:
                 return
-            job = None if any(job.camera is camera for job in jobs) else camera.take()
-            if job:
-                jobs.append(job)
+            shot = camera.take()
+            if shot:
+                shots.append(shot)
                 self._next = (self._cameras.index(camera) + 1) % len(self._cameras)
 
+    def _without(self, shots: List[Shot]) -> List[WatchedCamera]:
+        """Return the cameras that have none of these shots, in the order of their turns."""
+        having = [shot.context.camera for shot in shots]
+        return [camera for camera in self._cameras[self._next:] + self._cameras[:self._next]
+                if camera not in having]
+
     def wait(self, failed: bool) -> None:
-        """Return when an image may have come, or after `wake`."""
-        self._inlet.wait([] if failed else [
-            reader for camera in self._cameras for reader in camera.readers])
+        """Return when an image may be ready, or after `wake`."""
+        self._wait_for([] if failed else self._cameras)
+
+    def _wait_for(self, cameras: Sequence[WatchedCamera], seconds: float = math.inf) -> None:
+        """Return when an image of one of these may be ready, after `wake`, or so many seconds."""
+        seconds = min([seconds, *(camera.patience for camera in cameras)])
+        self._inlet.wait([reader for camera in cameras for reader in camera.readers],
+                         None if seconds == math.inf else seconds)
 
     def wake(self) -> None:
         """Have the worker look again at what there is to do."""
         self._inlet.wake()
 
-    def _submit(self, detector: Detector, jobs: List[Job]) -> None:
-        shots = [shot for shot in (job.camera.shot(job) for job in jobs) if shot]
-        if shots:
-            detector.backend.extras = any(
-                shot.context.camera.outputs.want_extras() for shot in shots)
-            self._run(detector, shots)
+    def _submit(self, detector: Detector, shots: List[Shot]) -> None:
+        detector.backend.extras = any(
+            shot.context.camera.outputs.want_extras() for shot in shots)
+        self._run(detector, shots)
 
     def _run(self, detector: Detector, shots: List[Shot]) -> None:
         """Submit images together, or one by one if one of them cannot be used."""

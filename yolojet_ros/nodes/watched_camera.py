@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+import math
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -42,9 +43,9 @@ class Job:
 
     camera: WatchedCamera
     message: Any
+    view: ImageView
     entered: float
     times: Dict[str, float]
-    view: Optional[ImageView] = None
 
 
 class WatchedCamera:
@@ -74,6 +75,7 @@ class WatchedCamera:
         self._publishes = False
         self._tracks = 0
         self._geometry: Optional[tuple] = None  # of the last image, for the log
+        self._aside: Optional[Job] = None  # until its motion comes; newer ones stay in the queue
         self._warps = WarpBuffer()
         self._motion = node.create_subscription(
             PolygonStamped, of_camera(name, 'camera_motion'), self._on_motion, 50)
@@ -117,6 +119,7 @@ class WatchedCamera:
                 with until_shutdown():
                     images.take()  # so that what waits is counted
                 images.destroy()
+            self._aside = None
             self.statistics.settle(cause)
             self._publishes = False
         return finish
@@ -139,6 +142,8 @@ class WatchedCamera:
 
     def _on_motion(self, message: PolygonStamped) -> None:
         fault = self._warps.add(message)
+        if self._aside:
+            self._inlet.wake()
         if fault and self._used and self._used.camera_motion == 'topic':
             self._log('polygon', (
                 f'a message of {self._motion.topic_name} has {fault} and is ignored; it must hold '
@@ -150,7 +155,13 @@ class WatchedCamera:
     def readers(self) -> List[Any]:
         """Return the subscriptions whose images may be waited for."""
         images = self._images
-        return images.readers if images else []
+        return images.readers if images and not self._aside else []
+
+    @property
+    def patience(self) -> float:
+        """Return for how many seconds the image that was put aside may wait yet."""
+        job = self._aside if self._images else None
+        return max(self._left(job), 0.0) if job else math.inf
 
     def expects_within(self, seconds: float) -> bool:
         """Return whether an image came in the last so many seconds, so that the next one may."""
@@ -178,34 +189,42 @@ class WatchedCamera:
             self._warps.reset()
             stream.camera_motion = _estimator(wanted.camera_motion)
 
-    def take(self) -> Optional[Job]:
-        """Return the newest image, None if there is none."""
+    def take(self) -> Optional[Shot]:
+        """Return the newest image ready for the model, None if there is none, or none yet."""
         images = self._images
-        with until_shutdown():
-            taken = images.take() if images else None
-            if taken:
-                now = time.perf_counter()
-                return Job(self, taken.message, now, {
-                    'queued': taken.queued * 1e3, 'take': (now - taken.started) * 1e3})
-        return None
-
-    def shot(self, job: Job) -> Optional[Shot]:
-        """Return an image ready for the model; None if it is of no use, which is counted."""
-        message = job.message
+        if not images:
+            return None
         try:
-            check_frame_id(message.header.frame_id)
-            if isinstance(message, CompressedImage):
-                job.view = view_of_compressed(message, self._used.max_image_pixels)
-            else:
-                job.view = view_of_image(message, self._used.max_image_pixels)
-            self._debug_geometry(job.view, message.header)
-            warp = None
-            if self._used.camera_motion == 'topic':
-                warp = self._told_motion(job.view, message.header)
-            return self._stream.shot(job.view, self._tracker_stamp(message.header), job, warp)
+            with until_shutdown():
+                job = self._aside = self._aside or self._next_job(images)
+                if job and not self._awaits_motion(job):
+                    self._aside = None
+                    return self._shot(job)
         except ImageError as error:
             self.drop(error)
+        return None
+
+    def _next_job(self, images: ImageSubscription) -> Optional[Job]:
+        taken = images.take()
+        if not taken:
             return None
+        now = time.perf_counter()
+        return Job(self, taken.message, self._view(taken.message), now, {
+            'queued': taken.queued * 1e3, 'take': (now - taken.started) * 1e3})
+
+    def _view(self, message: Any) -> ImageView:
+        check_frame_id(message.header.frame_id)
+        read = view_of_compressed if isinstance(message, CompressedImage) else view_of_image
+        view = read(message, self._used.max_image_pixels)
+        self._debug_geometry(view, message.header)
+        return view
+
+    def _shot(self, job: Job) -> Shot:
+        header = job.message.header
+        warp = None
+        if self._used.camera_motion == 'topic':
+            warp = self._told_motion(job.view, header)
+        return self._stream.shot(job.view, self._tracker_stamp(header), job, warp)
 
     def drop(self, error: ImageError) -> None:
         """Count an image that cannot be used, and say why."""
@@ -234,16 +253,24 @@ class WatchedCamera:
             self.statistics.on_broken_rows(frame.detections.broken)
             self.statistics.on_published(self.outputs.publish_more(header, result))
 
+    def _awaits_motion(self, job: Job) -> bool:
+        """Return whether an image is to wait for its motion; it does if somebody publishes."""
+        return (self._used.camera_motion == 'topic'
+                and self._node.count_publishers(self._motion.topic_name) > 0
+                and self._warps.expects(job.message.header, self._left(job)))
+
+    def _left(self, job: Job) -> float:
+        return job.entered + self._used.camera_motion_wait - time.perf_counter()
+
     def _told_motion(self, view: ImageView, header: Header) -> Optional[np.ndarray]:
-        """Return how the camera moved by the topic, waiting for it if somebody publishes."""
+        """Return how the camera moved by the topic, as far as it is known by now."""
         missed, topic = self._warps.missed, self._motion.topic_name
-        told_by = self._node.count_publishers(topic)
-        warp = self._warps.warp_to(header, view.width, view.height,
-                                   self._used.camera_motion_wait if told_by else 0.0)
+        warp = self._warps.warp_to(header, view.width, view.height)
         if self._warps.missed > missed:
             self._log('motion', (
                 f'no valid message of {topic} had the stamp of an image within '
-                f'{self._used.camera_motion_wait} s ({missed + 1} so far, {told_by} publishers); '
+                f'{self._used.camera_motion_wait} s ({missed + 1} so far, '
+                f'{self._node.count_publishers(topic)} publishers); '
                 'the next one is told the sum; raise camera_motion_wait if it comes later'))
         return warp
 

@@ -61,11 +61,11 @@ class WarpBuffer:
 
     def __init__(self) -> None:
         self._held: Deque[Tuple[int, PolygonStamped]] = deque(maxlen=_HELD)
-        self._arrived = threading.Condition()
+        self._lock = threading.Lock()
         self._used: Optional[int] = None  # stamp up to which motion was told
         self._asked: Optional[int] = None  # the same once the image asked for is accepted
         self._forgotten = -1  # newest stamp that fell out of the buffer
-        self._silent = False  # nothing came during the last wait, nor since
+        self._silent = False  # nothing came in time for the last image that waited, nor since
         self.missed = 0
 
     def add(self, message: PolygonStamped) -> str:
@@ -76,7 +76,7 @@ class WarpBuffer:
         """
         fault = fault_of_polygon(message)
         stamp = _nanoseconds(message.header)
-        with self._arrived:
+        with self._lock:
             self._silent = False
             if fault:
                 return fault
@@ -85,33 +85,40 @@ class WarpBuffer:
             if len(self._held) == _HELD:
                 self._forgotten = self._held[0][0]
             self._held.append((stamp, message))
-            self._arrived.notify_all()
         return ''
 
     def reset(self) -> None:
         """Let the next image be the first."""
-        with self._arrived:
+        with self._lock:
             self._used = self._asked = None
 
-    def warp_to(
-        self, header: Header, width: int, height: int, seconds: float = 0.0,
-    ) -> Optional[np.ndarray]:
+    def expects(self, header: Header, seconds: float) -> bool:
+        """
+        Return whether the image with `header` is to wait for its message.
+
+        :param seconds: how long it may wait yet; once that is nothing, no image is to wait until
+            something comes
+        """
+        stamp = _nanoseconds(header)
+        with self._lock:
+            if self._silent or not self._follows(stamp) or (
+                    self._held and self._held[-1][0] >= stamp):
+                return False
+            self._silent = seconds <= 0
+            return not self._silent
+
+    def warp_to(self, header: Header, width: int, height: int) -> Optional[np.ndarray]:
         """
         Return the motion since the image last told to the one with `header`, float64[2, 3].
 
         None if no message has the stamp of this image, or it is the first. Call
         `accept` once the image is used; if it is not, its motion is kept.
-
-        :param seconds: how long to wait for the message of this image
         """
         stamp = _nanoseconds(header)
-        with self._arrived:
-            if self._used is None or not self._forgotten <= self._used < stamp:
+        with self._lock:
+            if not self._follows(stamp):
                 self._asked = stamp
                 return None
-            if not self._silent and not self._arrived.wait_for(
-                    lambda: self._held and self._held[-1][0] >= stamp, seconds):
-                self._silent = seconds > 0
             between = [item for item in self._held if self._used < item[0] <= stamp]
             if not between or between[-1][0] != stamp:
                 self._asked = self._used
@@ -125,8 +132,12 @@ class WarpBuffer:
 
     def accept(self) -> None:
         """Take the motion that was asked for last as used."""
-        with self._arrived:
+        with self._lock:
             self._used = self._asked
+
+    def _follows(self, stamp: int) -> bool:
+        """Return whether the motion from the image last told to this one can be known."""
+        return self._used is not None and self._forgotten <= self._used < stamp
 
 
 def _nanoseconds(header: Header) -> int:
