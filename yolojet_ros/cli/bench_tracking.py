@@ -53,7 +53,7 @@ def measure(
     for name, views in ((STILL, still), (MOVING, moving)):
         stream = Stream(backend.card, tracker=create_tracker(), camera_motion=CameraMotion())
         ways[name] = (stream, views, 0)
-    found = {name: Timing() for name in (BARE, *ways)}
+    found = {name: Timing() for name in ([BARE] if bare else []) + list(ways)}
     for index in range(-_WARM_UP, frames):
         if bare is not None:
             start = time.perf_counter()

@@ -34,7 +34,8 @@ _RANSAC_REACH = 1.0  # px of the working image
 _STILL = 0.3  # px of the working image at its corners
 _STILL_FRAMES = 15  # still frames in a row after which a camera is taken for static
 _LOOK_EVERY = 60  # frames between two whole looks at a static camera
-_TRUST = 5  # frames from one that only seemed to move to the next that is doubted
+_PAUSE = 1  # frames after a glance at a static camera that are taken for still
+_TRUST = 4  # the same after one that only seemed to move
 _WINDOW, _LEVELS = (11, 11), 3
 _STOP = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.1)
 _NOTHING = np.zeros((0, 4), np.float32)
@@ -81,7 +82,7 @@ class CameraMotion:
         self._still_count: int = 0
         self._stillness: Optional[Stillness] = None  # of the latest image that was looked at
         self._rested: int = 0  # images since then
-        self._trusted: int = 0  # of the images to come, those that may seem to move
+        self._trusted: int = 0  # of the images to come, those that are taken for still
 
     def look(self, view: ImageView) -> Optional[np.ndarray]:
         """
@@ -109,7 +110,7 @@ class CameraMotion:
         if still and self._mode == 'auto':
             if self.static:
                 doubted = self._stillness is not None and self.resting
-                self._trusted, self._rested = _TRUST - 1 if doubted else 0, 0
+                self._trusted, self._rested = _TRUST if doubted else _PAUSE, 0
                 self._stillness = self._compared_with(view, reduction)
             return None  # the old image stays the reference, so that a slow drift adds up
         self._previous, self._new, self._stillness = gray, True, None
@@ -121,6 +122,7 @@ class CameraMotion:
         if self._mode == 'off' or self._trusted:
             self._trusted = max(self._trusted - 1, 0)
             return True
+        self._trusted = _PAUSE
         return self._stillness is not None and self._stillness.holds(view)
 
     def _compared_with(self, view: ImageView, reduction: int) -> Stillness:

@@ -3,7 +3,7 @@ Tell from a few hundred bytes of an image that the camera has not moved.
 
 Around corners of the background one step of Lucas and Kanade (IJCAI 1981) is taken, whose
 matrices are made beforehand from the image that is compared with (the inverse composition of
-Baker and Matthews, IJCV 2004). It finds small shifts; a larger one shows in the correlation.
+Baker and Matthews, IJCV 2004). It finds small shifts; after a larger one nothing is alike.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from yolojet_ros.core.image_formats import ImageView
 _TAPS = 6  # along a side of a patch
 _PATCHES = 8  # in each quarter of the image
 _LEAST_PATCHES = 3
-_LEAST_CORRELATION = 0.4
+_LEAST_LIKENESS = 0.4  # 1 is the same, 0 has nothing to do with it
 _LEAST_CONTRAST = 1.0  # gray levels of a patch, root mean square
 
 
@@ -48,25 +48,31 @@ class Stillness:
         down = (samples[..., 2:, 1:-1] - samples[..., :-2, 1:-1]) / (2 * step)
         slopes = _centred(np.stack((along, down), 2).reshape(*chosen.shape, -1))
         patch = _centred(_flat(samples[..., 1:-1, 1:-1]))
-        contrast = np.sqrt((patch ** 2).sum(-1))
+        energy = (patch ** 2).sum(-1)
+        if np.median(energy) < (_LEAST_CONTRAST * _TAPS) ** 2:
+            return
         # A patch of one edge only says nothing along it; the small addend keeps that at nothing.
         square = slopes @ slopes.swapaxes(-1, -2) + np.eye(2, dtype=np.float32) * 1e-2
-        self._solve = np.linalg.solve(square, slopes)
-        self._patch = patch
-        self._unit = patch / np.maximum(contrast, 1e-6)[..., None]
-        if np.median(contrast) >= _LEAST_CONTRAST * _TAPS:
-            self._places = np.ascontiguousarray(_flat(places[..., 1:-1, 1:-1]))
+        shifts = np.linalg.solve(square, slopes) / shift
+        likeness = patch / np.maximum(energy, 1e-6)[..., None] / (1 - _LEAST_LIKENESS)
+        # What a patch is multiplied by to tell its shift, and how much it is alike, in such units
+        # that beyond 1 it is no more the same. One product, as this runs between larger things,
+        # which leave each further step nothing of itself in the cache.
+        self._factors = np.concatenate(
+            (shifts, likeness[:, :, None]), 2).astype(np.float32)
+        self._same = (self._factors @ patch[..., None])[..., 0]
+        self._places = np.ascontiguousarray(_flat(places[..., 1:-1, 1:-1]))
 
     def holds(self, view: ImageView) -> bool:
         """Return whether the camera stands as it did; False where that cannot be said."""
         if self._places is None or _layout(view) != self._layout:
             return False
-        patch = _centred(view.data[self._places].astype(np.float32))
-        likeness = (patch * self._unit).sum(-1) / np.sqrt((patch * patch).sum(-1) + 1e-6)
-        shifts = (self._solve * (patch - self._patch)[:, :, None]).sum(-1)
-        # Objects may pass in front of less than half of a quarter.
-        return bool(_middle(likeness).min() > _LEAST_CORRELATION
-                    and np.abs(_middle(shifts)).max() < self._shift)
+        patch = view.data.take(self._places).astype(np.float32)
+        found = (self._factors * patch[:, :, None]).sum(-1)
+        found -= self._same
+        # Objects may pass in front of less than half of a quarter: the median of its patches.
+        found.sort(1)
+        return bool(np.abs(found[:, _PATCHES // 2]).max() < 1)
 
 
 def _layout(view: ImageView) -> tuple:
@@ -95,7 +101,3 @@ def _centred(samples: np.ndarray) -> np.ndarray:
     """Take the mean of each patch off it, so that the light may change."""
     return samples - samples.mean(-1, keepdims=True)
 
-
-def _middle(values: np.ndarray) -> np.ndarray:
-    """Return the medians over the patches of each quarter."""
-    return np.sort(values, 1)[:, _PATCHES // 2]
