@@ -182,14 +182,14 @@ _Header = namedtuple('_Header', 'stamp')
 _Stamp = namedtuple('_Stamp', 'sec nanosec')
 
 
-def _passed_over(arrivals, source, number=None, publisher=None, time=0, alone=True):
+def _passed_over(arrivals, source, number=None, publisher=None, time=0, alone=True, stamp=0):
     info = {'source_timestamp': time}
     if number is not None:
         info['publication_sequence_number'] = number
     if publisher:
         info['publisher_gid'] = {'data': publisher}
     return arrivals.passed_over(
-        source, _Message(_Header(_Stamp(0, 0))), info, alone)
+        source, _Message(_Header(_Stamp(stamp, 0))), info, alone)
 
 
 def test_gaps_in_the_numbers_of_each_publisher_are_counted():
@@ -207,6 +207,28 @@ def test_a_number_that_cannot_be_counts_nothing_and_stops_nothing(publisher, odd
     assert [_passed_over(arrivals, 'a', number, publisher, number) for number in numbers] == [
         0, 0, 0, 0, 2]
     assert publisher is None or _passed_over(arrivals, 'b', numbers[-1], publisher) is None
+
+
+def _stamps(*images):
+    """Return the stamps that are kept of (stamp, number, publisher); a string means none waits."""
+    arrivals = Arrivals()
+    for index, image in enumerate(images):
+        if isinstance(image, str):
+            arrivals.on_none_waits()
+            continue
+        stamp, number, publisher = image
+        _passed_over(arrivals, 'a', number, publisher, index, stamp=stamp)
+    return list(arrivals.stamps)
+
+
+def test_stamps_are_kept_of_one_publisher_without_those_before_a_gap():
+    assert _stamps((1, 7, b'x'), (2, 8, b'x'), (3, 9, b'x')) == [1, 2, 3]
+    assert _stamps((1, 7, b'x'), (2, 8, b'x'), (3, 10, b'x')) == [3]
+    assert _stamps((1, 7, b'x'), (2, 3, b'y'), (3, 4, b'y')) == [2, 3]
+    assert _stamps((1, 7, b'x'), (1, 7, b'x'), (3, 8, b'x')) == [1, 3], 'it came twice'
+    # Without numbers, only an empty queue tells that none was replaced.
+    assert _stamps((1, None, None), 'empty', (2, None, None)) == [1, 2]
+    assert _stamps((1, None, None), 'empty', (2, None, None), (3, None, None)) == [3]
 
 
 _Lost = namedtuple('_Lost', 'total_count_change')

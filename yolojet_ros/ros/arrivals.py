@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 import time
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Deque, Dict, Optional, Tuple
 
 _MOST = 100  # images and publishers that are remembered
 _FASTEST = 10_000  # images/s, more than any camera sends
 _SLACK = 1.0  # s that images may have been on their way
+_STAMPS = 30  # that are remembered
 
 
 def credible(count: int, seconds: float) -> int:
@@ -27,12 +29,18 @@ class Arrivals:
     Two subscriptions may bring the same image while one gives way to the other. The middleware
     numbers what a publisher sends; where rclpy tells the number (from Jazzy on), a hole in them
     counts images that were lost on their way, or that a newer one replaced in the queue.
+
+    :ivar stamps: of the last images of one publisher, in seconds, without those before an image
+        that was passed over: what is missing between them was not sent, or was lost
     """
 
     def __init__(self) -> None:
         # Number and time of the last image, by publisher.
         self._numbers: Dict[Any, Tuple[int, float]] = {}
         self._brought_by: Dict[Tuple[int, int, int], Any] = {}
+        self.stamps: Deque[float] = deque(maxlen=_STAMPS)
+        self._publisher: Optional[bytes] = None  # of the stamps
+        self._none_waits = True  # and no image has been taken since
 
     def passed_over(
         self, source: Any, message: Any, info: Dict[str, Any], alone: bool,
@@ -44,6 +52,21 @@ class Arrivals:
         :param info: as `take_message` gives it
         :param alone: whether one publisher is known, whose images need not be told from others'
         """
+        count = self._passed_over(source, message, info, alone)
+        known = info.get('publication_sequence_number') is not None
+        steady, self._none_waits = (not count if known else self._none_waits), False
+        if count is not None:
+            publisher = _publisher(info)
+            if publisher != self._publisher or not steady:
+                self._publisher = publisher
+                self.stamps.clear()
+            stamp = message.header.stamp
+            self.stamps.append(stamp.sec + stamp.nanosec * 1e-9)
+        return count
+
+    def _passed_over(
+        self, source: Any, message: Any, info: Dict[str, Any], alone: bool,
+    ) -> Optional[int]:
         number, publisher = info.get('publication_sequence_number'), _publisher(info)
         if publisher is None:
             # Stamps alone may all be the same; the middleware's time of publishing is not.
@@ -63,9 +86,14 @@ class Arrivals:
         _remember(self._numbers, publisher, (number, now))
         return credible(number - last - 1, now - then)
 
+    def on_none_waits(self) -> None:
+        """Take note that all images were taken: without numbers, the next one follows them."""
+        self._none_waits = True
+
     def restart(self) -> None:
-        """Begin to count anew where publishers cannot be told from each other; they changed."""
+        """Begin anew where publishers cannot be told from each other; they changed."""
         self._numbers.pop(None, None)
+        self.stamps.clear()
 
 
 def _publisher(info: Dict[str, Any]) -> Optional[bytes]:

@@ -6,31 +6,21 @@ from collections import deque
 import sys
 import threading
 import time
-from typing import Any, Deque, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Deque, Dict, List, Optional, Tuple
 
 from rclpy.clock import Clock, ClockType
-from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos import ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
 from yolojet_ros.ros.arrivals import Arrivals, credible
-from yolojet_ros.ros.inlet import deliver_events, Inlet, OwnHands
-from yolojet_ros.ros.parameters import declare_qos_overrides
-from yolojet_ros.ros.reception import many, missing_stamps, Reception
+from yolojet_ros.ros.image_readers import given_reliability, ImageReaders, Taken
+from yolojet_ros.ros.inlet import Inlet
+from yolojet_ros.ros.missing_images import mismatch, no_publisher, what_is_missing
+from yolojet_ros.ros.reception import many, Reception
 from yolojet_ros.ros.statistics import Statistics, SUPERSEDED
 from yolojet_ros.ros.topics import image_name, image_topic
-
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
-except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
-
-# Best effort matches every publisher. A newer image takes the place of one that waits.
-IMAGE_QOS = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 _CHECK_SECONDS = 1.0
 _WINDOW = 5  # checks that losses are looked at
@@ -41,21 +31,6 @@ _SETTLE_SECONDS = 1.0  # s in which a new subscription has not found its feet
 _LOG_SECONDS = 60.0  # between two times that the same is said
 _EXPECTED = {Image: 640 * 480 * 3, CompressedImage: 100_000}  # bytes, where none has arrived
 _TYPES = {Image: 'sensor_msgs/msg/Image', CompressedImage: 'sensor_msgs/msg/CompressedImage'}
-_MOST_WAITING = 1000  # images that are taken at once from a queue without a limit
-
-
-class Taken(NamedTuple):
-    """
-    An image out of the queue.
-
-    started: when it began to be taken, on time.perf_counter
-    queued: seconds that it had waited by then, 0 where the middleware does not tell
-    """
-
-    message: Any
-    info: Dict[str, Any]
-    started: float
-    queued: float
 
 
 class ImageSubscription:
@@ -84,12 +59,11 @@ class ImageSubscription:
         self._node, self._camera = node, camera
         self._kind = CompressedImage if compressed else Image
         self._inlet, self._statistics = inlet, statistics
-        self._group = OwnHands()
         self._lock = threading.Lock()  # of what the thread that takes images writes
         self._arrivals = Arrivals()
         self._name = image_name(node, compressed, camera)
         self.topic_name = image_topic(node, compressed, camera)
-        self._fixed = self._given_reliability()
+        self._fixed = given_reliability(node, self.topic_name)
         self._reception = Reception.of_process()
         self._size = 0  # bytes of the largest image of these publishers
         self._other_camera = True  # none of its images has come yet
@@ -97,20 +71,17 @@ class ImageSubscription:
         self._losing = False
         self._counts: Deque[Tuple[int, int]] = deque(maxlen=_WINDOW + 1)
         self._restart_counts()
-        self._stamps: Deque[float] = deque(maxlen=30)  # of one publisher
-        self._publisher: Any = None  # of the last image, where rclpy tells it
         # The last image, and the last time that none was found to wait.
         self._last_received = self._looked = time.monotonic()
-        self._empty = True  # nothing waited then, and no image has been taken since
         self._logged: Dict[str, float] = {}
-        self._old: Optional[Subscription] = None  # until the new one has its first image
         self._came_by: Optional[Subscription] = None  # the last image
         self._changed = 0.0  # last time that the publishers or the reliability did
         self._updated = time.monotonic()
         self._seconds = 0.0  # that the events of the last update have had to happen
         self._look_at_publishers()
-        self.reliability = self._best()
-        self._current = self._subscribe()
+        self._readers = ImageReaders(node, self._kind, self._name, self._best(), inlet, {
+            'incompatible_qos': self._on_incompatible,
+            'message_lost': lambda event: self._count_lost(event.total_count_change)})
         self._attention = node.create_guard_condition(self._on_attention)
         self._timer = node.create_timer(
             _CHECK_SECONDS, self._check, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -119,9 +90,17 @@ class ImageSubscription:
         """Stop to listen."""
         self._node.destroy_timer(self._timer)
         self._node.destroy_guard_condition(self._attention)
-        self._drop_old()
-        self._node.destroy_subscription(self._current)
-        self._inlet.wake()
+        self._readers.destroy()
+
+    @property
+    def reliability(self) -> ReliabilityPolicy:
+        """Return what is requested now."""
+        return self._readers.reliability
+
+    @property
+    def readers(self) -> List[Subscription]:
+        """Return the subscriptions to wait for."""
+        return self._readers.all
 
     def problem(self) -> str:
         """Return why images do not arrive, in one sentence, or ''."""
@@ -133,26 +112,16 @@ class ImageSubscription:
                     'its first image is awaited')
         lost, received = self._recent()
         with self._lock:
-            stamps = list(self._stamps)
-        missing = missing_stamps(stamps) if len(self._publishers) == 1 else 0
-        perhaps = ''
-        if silent:
-            found = (f'{len(self._publishers)} publisher(s) of {self.topic_name}, '
-                     'but no image arrives')
-            perhaps = 'the publisher sends nothing (compare ros2 topic hz), or '
-        elif many(lost, received):
-            found = f'{lost} of the last {lost + received} images of {self.topic_name} are lost'
-        elif many(missing, len(stamps)):
-            found = (f'the stamps of {self.topic_name} have holes: {missing} images missing '
-                     f'between the last {len(stamps)}')
-            perhaps = 'the camera skips them, or '
-        else:
+            stamps = list(self._arrivals.stamps)
+        found, perhaps = what_is_missing(
+            self.topic_name, len(self._publishers), silent, lost, received, stamps)
+        if not found:
             return ''
-        if silent and self.reliability == ReliabilityPolicy.RELIABLE and any(
-                offer != ReliabilityPolicy.RELIABLE for _, offer in self._publishers):
-            return f'{found}: {self._qos_text()}'
         offered = all(offer == ReliabilityPolicy.RELIABLE for _, offer in self._publishers)
-        cause = self._reception.cause(self._expected(), self.reliability, offered)
+        if silent and self.reliability == ReliabilityPolicy.RELIABLE and not offered:
+            return f'{found}: {self._mismatch()}'
+        size = self._size or _EXPECTED[self._kind]
+        cause = self._reception.cause(size, self.reliability, offered)
         return f'{found}: {perhaps}{cause}'
 
     def silence(self) -> float:
@@ -161,21 +130,18 @@ class ImageSubscription:
         return max(known - self._last_received, 0.0)
 
     def _nobody(self) -> str:
-        """Say that nobody publishes what is subscribed, and what is published instead."""
-        others = {info.topic_type for info in self._infos(self._name)} - {_TYPES[self._kind]}
-        if others:
-            return (f'{self.topic_name} carries {", ".join(sorted(others))}, and no '
-                    f'{_TYPES[self._kind]}; check the topic name')
-        compressed = self._kind is CompressedImage
+        kind, compressed = _TYPES[self._kind], self._kind is CompressedImage
+        others = {info.topic_type for info in self._infos(self._name)} - {kind}
         beside = self._node, not compressed, self._camera
-        if self._infos(image_name(*beside), Image if compressed else CompressedImage):
-            return (f'{self.topic_name} has no publisher, but {image_topic(*beside)} has: clean '
-                    f'the node up and set transport to {"raw" if compressed else "compressed"}')
-        if self._changed:
-            return (f'{self.topic_name} has had no publisher for '
-                    f'{time.monotonic() - self._changed:.0f} s: the one that it had has ended or '
-                    'cannot be reached')
-        return f'{self.topic_name} has no publisher; check the topic name'
+        published = self._infos(image_name(*beside), Image if compressed else CompressedImage)
+        return no_publisher(
+            self.topic_name, kind, others, image_topic(*beside) if published else '',
+            'raw' if compressed else 'compressed',
+            time.monotonic() - self._changed if self._changed else None)
+
+    def _mismatch(self) -> str:
+        return mismatch(self.topic_name, self._node.get_name(), self.reliability,
+                        self._infos(self._name, self._kind))
 
     def _infos(self, name: str, kind: Any = None) -> List[Any]:
         """Return the publishers of what a name asks for, of a type if one is given."""
@@ -190,8 +156,7 @@ class ImageSubscription:
         """Take note of what the middleware reports; called about once a second."""
         now = time.monotonic()
         self._seconds, self._updated = now - self._updated, now
-        for reader in self.readers:
-            deliver_events(reader, self._node.context)
+        self._readers.deliver_events()
 
     def values(self) -> Dict[str, Any]:
         """Return what diagnostics show of the way that images come."""
@@ -205,16 +170,6 @@ class ImageSubscription:
 
     # ---- what is requested
 
-    def _given_reliability(self) -> Optional[ReliabilityPolicy]:
-        # rclpy would keep the first choice for ever, so it is not told of this override.
-        declare_qos_overrides(self._node, self.topic_name, IMAGE_QOS)
-        name = f'qos_overrides.{self.topic_name}.subscription.reliability'
-        value = self._node.get_parameter(name).value
-        return None if value == 'auto' else ReliabilityPolicy[value.upper()]
-
-    def _expected(self) -> int:
-        return self._size or _EXPECTED[self._kind]
-
     def _best(self) -> ReliabilityPolicy:
         if self._fixed is not None:
             return self._fixed
@@ -222,103 +177,43 @@ class ImageSubscription:
         return self._reception.reliability(
             self._size or sys.maxsize, self._losing, [offer for _, offer in self._publishers])
 
-    def _subscribe(self) -> Subscription:
-        """Subscribe with the present reliability."""
-        events = {'incompatible_qos': self._on_incompatible,
-                  'message_lost': lambda event: self._count_lost(event.total_count_change)}
-        qos = QoSProfile(history=IMAGE_QOS.history, depth=IMAGE_QOS.depth,
-                         reliability=self.reliability)
-        options = QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH))
-        while True:
-            try:
-                made = self._node.create_subscription(
-                    self._kind, self._name, _never, qos, callback_group=self._group,
-                    event_callbacks=SubscriptionEventCallbacks(**events),
-                    qos_overriding_options=options)
-                self._node.get_logger().debug(
-                    f'subscribes {self.topic_name}: {_describe(made.qos_profile)}')
-                return made
-            except UnsupportedEventTypeError:  # by some middlewares
-                if not events:
-                    raise
-                events.popitem()
-
     def _change_over(self) -> None:
         """Subscribe anew if another reliability is better now."""
         best = self._best()
         if best == self.reliability or not self._publishers:
             return
-        self._drop_old()
         self._node.get_logger().info(
             f'{self.topic_name}: requesting {best.name} instead of {self.reliability.name}')
-        self.reliability = best
-        # The old one goes on until the new one is known to the publishers.
-        self._old, self._changed = self._current, time.monotonic()
-        self._current = self._subscribe()
-        self._inlet.wake()
-
-    def _drop_old(self) -> None:
-        old, self._old = self._old, None
-        if old:
-            self._node.destroy_subscription(old)
-            self._inlet.wake()
+        self._changed = time.monotonic()
+        self._readers.change_over(best)
 
     # ---- what arrives; called by the thread that takes images
-
-    @property
-    def readers(self) -> List[Subscription]:
-        """Return the subscriptions to wait for."""
-        return [reader for reader in (self._old, self._current) if reader]
 
     def take(self) -> Optional[Taken]:
         """Return the newest image that waits, None if there is none."""
         newest: Optional[Taken] = None
-        for reader in self.readers:
-            for _ in range(_queue_length(reader.qos_profile)):
-                taken = self._take(reader)
-                if taken is None:
-                    break
-                if self._accept(reader, taken):
-                    if newest:
-                        self._statistics.on_dropped(SUPERSEDED)
-                    newest = taken
+        for reader, taken in self._readers.take():
+            if self._accept(reader, taken):
+                if newest:
+                    self._statistics.on_dropped(SUPERSEDED)
+                newest = taken
         if newest is None:
-            self._looked, self._empty = time.monotonic(), True
+            self._looked = time.monotonic()
+            self._arrivals.on_none_waits()
         return newest
-
-    def _take(self, reader: Subscription) -> Optional[Taken]:
-        start, now = time.perf_counter(), time.time_ns()
-        try:
-            with reader.handle:
-                taken = reader.handle.take_message(self._kind, False)
-        except _rclpy.InvalidHandle:  # destroyed meanwhile
-            return None
-        if taken is None:
-            return None
-        arrived = taken[1].get('received_timestamp') or now
-        return Taken(*taken, start, max(now - arrived, 0) * 1e-9)
 
     def _accept(self, reader: Subscription, taken: Taken) -> bool:
         """Count an image; return False for one that came before by the other subscription."""
-        message, info = taken.message, taken.info
-        alone = len(self._publishers) == 1
+        message, alone = taken.message, len(self._publishers) == 1
         with self._lock:
             self._last_received = self._looked = time.monotonic()
-            passed_over = self._arrivals.passed_over(reader, message, info, alone)
-            known = info.get('publication_sequence_number') is not None
-            steady, self._empty = (not passed_over if known else self._empty), False
-            attention = reader is self._current and self._old is not None
+            passed_over = self._arrivals.passed_over(reader, message, taken.info, alone)
+            attention = reader is self._readers.current and self._readers.old is not None
             self._came_by = reader
-            if passed_over is not None:
-                publisher = info.get('publisher_gid')
-                if publisher != self._publisher or not steady:
-                    self._publisher = publisher
-                    self._stamps.clear()
-                stamp = message.header.stamp
-                self._stamps.append(stamp.sec + stamp.nanosec * 1e-9)
-                if len(message.data) > self._size or self._other_camera:
-                    self._size, self._other_camera = len(message.data), False
-                    attention = True
+            if passed_over is not None and (
+                    len(message.data) > self._size or self._other_camera):
+                self._size, self._other_camera = len(message.data), False
+                attention = True
         if attention:
             self._attention.trigger()
         if passed_over is None:
@@ -331,8 +226,8 @@ class ImageSubscription:
 
     def _on_attention(self) -> None:
         """Do what an image calls for: it came by the new subscription, or is larger."""
-        if self._came_by is self._current:
-            self._drop_old()
+        if self._came_by is self._readers.current:
+            self._readers.drop_old()
         self._change_over()
 
     def _count_lost(self, count: int) -> None:
@@ -355,6 +250,16 @@ class ImageSubscription:
         # Losses that are reported late are taken off what has come.
         return self._statistics.lost - lost, max(self._statistics.received - received, 0)
 
+    def _on_incompatible(self, event: Any) -> None:
+        self._look_at_publishers()
+        if self._best() != self.reliability:
+            self._change_over()
+            return
+        policy = getattr(event.last_policy_kind, 'name', event.last_policy_kind)
+        self._node.get_logger().warning(
+            f'no images from a publisher of {self.topic_name}: incompatible QoS ({policy}); '
+            f'{self._mismatch()}')
+
     # ---- once a second
 
     def _check(self) -> None:
@@ -362,7 +267,7 @@ class ImageSubscription:
         now = time.monotonic()
         self._count()
         if now - self._changed > _CHANGE_SECONDS:
-            self._drop_old()
+            self._readers.drop_old()
             silent = self._publishers and min(self.silence(), now - self._changed) > _GIVE_UP
             if silent or many(*self._recent()):
                 self._losing = True
@@ -383,7 +288,6 @@ class ImageSubscription:
             self._losing = False
             self._restart_counts()
             with self._lock:
-                self._stamps.clear()
                 self._arrivals.restart()
             self._changed = time.monotonic()
 
@@ -394,41 +298,3 @@ class ImageSubscription:
         if text and now - self._logged.get(key, -_LOG_SECONDS) >= _LOG_SECONDS:
             self._logged[key] = now
             self._node.get_logger().warning(text)
-
-    # ---- incompatible QoS
-
-    def _on_incompatible(self, event: Any) -> None:
-        self._look_at_publishers()
-        if self._best() != self.reliability:
-            self._change_over()
-            return
-        policy = getattr(event.last_policy_kind, 'name', event.last_policy_kind)
-        self._node.get_logger().warning(
-            f'no images from a publisher of {self.topic_name}: incompatible QoS ({policy}); '
-            f'{self._qos_text()}')
-
-    def _qos_text(self) -> str:
-        theirs = [f'{_name(info)} offers {_describe(info.qos_profile)}'
-                  for info in self._infos(self._name, self._kind)]
-        return (f'{self._node.get_name()} requests {self.reliability.name}, VOLATILE; '
-                f'{"; ".join(theirs) or "?"}; change the publisher, or set '
-                f'qos_overrides.{self.topic_name}.subscription.reliability')
-
-
-def _never(message: Any) -> None:
-    """Stand in for a callback: the executor takes no image."""
-
-
-def _queue_length(profile: QoSProfile) -> int:
-    """Return how many images may wait."""
-    limited = profile.history == HistoryPolicy.KEEP_LAST
-    return max(profile.depth, 1) if limited else _MOST_WAITING
-
-
-def _name(info: Any) -> str:
-    # A publisher that was just discovered has no node name yet.
-    return 'a publisher' if 'UNKNOWN' in info.node_name else info.node_name
-
-
-def _describe(profile: QoSProfile) -> str:
-    return f'{profile.reliability.name}, {profile.durability.name}'
