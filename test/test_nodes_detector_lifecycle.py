@@ -287,6 +287,29 @@ def test_simulated_time_is_the_clock_of_ages(start, model):
     assert float(values['age_ms_p50']) == pytest.approx(250, abs=1)
 
 
+def test_a_simulated_clock_that_tells_no_time_is_named_until_it_does(start, model):
+    _, peer = start(model=str(model), autostart=True, use_sim_time=True)
+    now = Clock()
+    now.clock.sec = 5
+
+    def wait_for(words, clock=None, stamp=None):
+        def found():
+            if clock:
+                clock.publish(now)
+            peer.send(stamp=stamp)
+            return [s for s in peer.statuses if peer.detector in s.name and words in s.message]
+        peer.statuses.clear()
+        peer.spin_until(found, 15, words)
+
+    peer.wait_for_subscriber()
+    wait_for('use_sim_time is set, but /clock has no publisher')
+    clock = peer.node.create_publisher(Clock, '/clock', 1)
+    wait_for('use_sim_time is set, but /clock sends nothing', stamp=5)
+    wait_for('detecting', clock, stamp=5)
+    assert float(peer.status()[1]['age_ms_p50']) == 0, 'ages from before are none'
+    wait_for('images are stamped with system time', clock)
+
+
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_cleanly_in_the_middle_of_work(model, tmp_path, number):
     process = NodeProcess(_MODULE, tmp_path / 'log', {'model': str(model), 'autostart': True})

@@ -24,6 +24,7 @@ from yolojet_ros.nodes.outputs.outputs import Outputs
 from yolojet_ros.pipeline.stream import Frame, Shot, Stream
 from yolojet_ros.ros.images import check_frame_id, view_of_compressed, view_of_image
 from yolojet_ros.ros.inlet import Inlet
+from yolojet_ros.ros.node_clock import NodeClock
 from yolojet_ros.ros.spin import until_shutdown
 from yolojet_ros.ros.statistics import Statistics
 from yolojet_ros.ros.subscription import ImageSubscription
@@ -134,7 +135,8 @@ class WatchedCamera:
         if images:
             images.update()  # before what it reports is compared with what came
         level, text, values = self.statistics.report(
-            self._publishes, *(images.problem(), images.silence()) if images else ())
+            self._publishes, *(images.problem(), images.silence()) if images else (),
+            clock=NodeClock.of(self._node))
         more = dict(images.values() if images else {}, **(
             {'tracks': self._tracks} if self._stream else {}))
         return level, text, values + [
@@ -285,13 +287,14 @@ class WatchedCamera:
             return self._node.get_clock().now().nanoseconds * 1e-9
         return seconds + nanoseconds * 1e-9
 
-    def _age(self, header: Header) -> float:
+    def _age(self, header: Header) -> Optional[float]:
         """Return how old the image is now, in seconds; 0 if its stamp is unusable."""
         if header.stamp.nanosec >= 10**9 or header.stamp.sec < 0:
             return 0.0
         clock = self._node.get_clock()
-        stamp = Time.from_msg(header.stamp, clock.clock_type)
-        return (clock.now() - stamp).nanoseconds * 1e-9
+        now, stamp = clock.now(), Time.from_msg(header.stamp, clock.clock_type)
+        # A simulated clock stands at 0 until it is told the time.
+        return (now - stamp).nanoseconds * 1e-9 if now.nanoseconds else None
 
     def _debug_geometry(self, view: ImageView, header: Header) -> None:
         geometry = (view.width, view.height, view.step, view.encoding, header.frame_id)

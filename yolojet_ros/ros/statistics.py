@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter, deque
 import threading
 import time
-from typing import Deque, Dict, List, Tuple
+from typing import Deque, Dict, List, Optional, Tuple
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 import numpy as np
 
+from yolojet_ros.ros.node_clock import NodeClock, OTHER_CLOCK
+
 _WINDOW = 300  # frames that percentiles look back on
 _SILENCE = 2.0  # s without an image that are worth a warning
-_STALE = 0.5  # s of age that are worth a warning
-_OTHER_CLOCK = 60.0  # s of age that no load explains
 _DROPPED = 0.2  # share of dropped images that is worth a warning
 SUPERSEDED = 'superseded'  # a newer image came before this one was started
 DEACTIVATED = 'deactivated'  # it waited when the node was deactivated
@@ -90,12 +90,21 @@ class Statistics:
         with self._lock:
             self.broken_rows += count
 
-    def on_processed(self, detections: int, age: float, times: Dict[str, float]) -> None:
-        """Count a published result with its age in seconds and the time of each stage."""
+    def on_processed(
+        self, detections: int, age: Optional[float], times: Dict[str, float],
+    ) -> None:
+        """
+        Count a published result with the time of each stage.
+
+        :param age: seconds since the image's stamp, None where no clock tells
+        """
         with self._lock:
             self.processed += 1
             self.detections += detections
-            self._ages.append(age)
+            if age is not None:
+                if self._ages and abs(age - self._ages[-1]) > OTHER_CLOCK:
+                    self._ages.clear()  # a clock was set, or another one is used
+                self._ages.append(age)
             self._add_times(times)
 
     def on_published(self, times: Dict[str, float]) -> None:
@@ -109,12 +118,14 @@ class Statistics:
 
     def report(
         self, active: bool, reception: str = '', silence: float = 0.0,
+        clock: NodeClock = NodeClock(),
     ) -> Tuple[bytes, str, List[KeyValue]]:
         """
         Return level, message and values for diagnostics; rates since the last report.
 
         :param reception: why images do not arrive, if that is known
         :param silence: seconds without an image
+        :param clock: by which the ages were measured
         """
         with self._lock:
             now = time.monotonic()
@@ -138,8 +149,8 @@ class Statistics:
         elif new and lost / new > _DROPPED:
             level = DiagnosticStatus.WARN
             message = f'{lost} of the last {new} images were dropped; see dropped_*'
-        elif abs(age) > _STALE:
-            level, message = DiagnosticStatus.WARN, _age_text(age)
+        elif clock.problem(age):
+            level, message = DiagnosticStatus.WARN, clock.problem(age)
         return level, message, values
 
     def _values(self, rate_in: float, rate_out: float) -> List[KeyValue]:
@@ -162,13 +173,3 @@ class Statistics:
         for stage, times in self._stages.items():
             values[f'{stage}_ms_p50'] = f'{np.median(times):.3f}'
         return [KeyValue(key=key, value=str(value)) for key, value in values.items()]
-
-
-def _age_text(age: float) -> str:
-    if age < 0:
-        return (f'images are stamped {-age:.2f} s in the future; set the clocks alike, or '
-                'use_sim_time')
-    if age > _OTHER_CLOCK:
-        return (f'images are stamped {age:.0f} s in the past, by another clock; set '
-                'use_sim_time for bags and simulators, or stamp them in the driver')
-    return f'results are {age:.2f} s older than their images; check clocks and load'
