@@ -210,7 +210,7 @@ def _uncounted(values):
 
 def test_deactivation_publishes_the_image_in_work_and_counts_the_rest(start, tmp_path):
     output = raw_output([[160, 96, 80, 60]], [[0.95, 0, 0]], _SIZE)
-    model = write_model(tmp_path / 'slow.onnx', output, slow=30)
+    model = write_model(tmp_path / 'slow.onnx', output, slow=90)
     _, peer = start(model=str(model), autostart=True)
     peer.wait_for_subscriber()
     _, before = peer.status(lambda values: _uncounted(values) == 0)
