@@ -10,7 +10,7 @@ import pytest
 from geometry_msgs.msg import PolygonStamped
 from models import raw_output, write_model
 from ros_peers import NodeProcess, Peer
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import qos_profile_sensor_data, QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
@@ -492,3 +492,29 @@ def test_cameras_are_refused_whose_parameters_from_the_start_are_wrong(rig, mode
     assert peer.set_parameters(cameras=['a']) == ''
     assert peer.change_state('configure') and peer.change_state('activate')
     cameras.connect()
+
+
+def test_cameras_whose_images_together_overflow_the_socket_are_asked_to_send_again(rig, model):
+    """In step they send at once, into one socket, and best effort forgives no lost piece."""
+    pair = rig('front', 'rear', model=str(model))
+    node = pair.peer.node
+    for name in pair.cameras:
+        node.destroy_publisher(pair.cameras[name])
+        pair.cameras[name] = node.create_publisher(Image, f'{name}/image_raw', QoSProfile(depth=5))
+    _, values = pair.values('front', lambda values: values['publishers'] == '1')
+    image = np.zeros((int(0.6 * int(values['socket_buffer_bytes'])) // 1024, 1024), np.uint8)
+
+    def asks(words, *cameras):
+        """Send images of these cameras until `words` is what all of them are asked for."""
+        def found():
+            for name in cameras:
+                pair.send(name, image, encoding='mono8')
+            time.sleep(0.1)
+            asked = {status.name.split()[-1]: item.value for status in pair.peer.statuses
+                     for item in status.values if item.key == 'reliability'}
+            return all(asked.get(name) == words for name in cameras)
+        pair.peer.statuses.clear()
+        pair.peer.spin_until(found, 20, f'{cameras} are not asked for {words}')
+
+    asks('best_effort', 'front')
+    asks('reliable', 'front', 'rear')

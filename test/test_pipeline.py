@@ -98,6 +98,23 @@ def test_cameras_in_one_run_have_their_own_tracks_thresholds_and_order():
     assert detector.in_flight == 0
 
 
+def test_the_motions_of_several_cameras_are_looked_for_at_the_same_time(monkeypatch):
+    monkeypatch.setattr(stream_, '_CORES', 4)
+    together = threading.Barrier(3, timeout=10)
+
+    class Motion(CameraMotion):
+        def look(self, view):
+            together.wait()
+
+    detector = Detector(_Network(3))
+    detector.backend.blocks = False
+    streams = [Stream(detector.backend.card, tracker=Tracker(), camera_motion=Motion())
+               for _ in range(3)]
+    for index in range(2):
+        detector.submit([stream.shot(_VIEW, index / 30) for stream in streams])
+        assert len(detector.collect()) == 3
+
+
 def test_a_bad_image_is_refused_before_it_can_spoil_a_run():
     stream = Stream(_Network().card)
     with pytest.raises(ImageError, match='data has 9 bytes'):

@@ -10,6 +10,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E
 
 from yolojet_ros.ros.missing_images import (  # noqa: E402
     mismatch, no_publisher, what_is_missing)
+from yolojet_ros.ros.reception import Reception  # noqa: E402
 
 _Info = namedtuple('_Info', 'node_name qos_profile')
 _TYPE = 'sensor_msgs/msg/Image'
@@ -57,3 +58,16 @@ def test_a_mismatch_names_both_sides_and_what_to_change():
         f'a publisher offers BEST_EFFORT, TRANSIENT_LOCAL; {end}')
     assert mismatch('/image', 'detector', ReliabilityPolicy.RELIABLE, []) == (
         f'detector requests RELIABLE, VOLATILE; ?; {end}')
+
+
+@pytest.mark.parametrize('sizes, reliability, offered, words', [
+    ([9e6], 'BEST_EFFORT', False, 'an image of 9.0 MB does not fit the 8.0 MB'),
+    ([3e6, 3e6, 3e6], 'BEST_EFFORT', False,
+     'the images of 3 cameras, 9.0 MB where they come at once, do not fit the 8.0 MB'),
+    ([3e6, 3e6], 'BEST_EFFORT', False, 'too slow for them; let the publisher offer RELIABLE'),
+    ([3e6, 3e6, 3e6], 'RELIABLE', True, 'too slow for them; lower their rate')])
+def test_the_cause_of_lost_images_is_what_does_not_fit(sizes, reliability, offered, words):
+    reception = Reception(fast_dds=True, network=True, buffer=8_000_000)
+    cause = reception.cause(sizes[0], sizes, ReliabilityPolicy[reliability], offered)
+    assert words in cause
+    assert ('net.core.rmem_max=13500000' in cause) == ('fit' in words)

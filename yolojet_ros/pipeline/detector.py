@@ -45,13 +45,17 @@ class Detector:
         """
         for shot in shots:
             shot.times = StageTimes()
-            # Where this thread is free meanwhile, another one only takes the interpreter from it.
             if self.backend.blocks:
                 shot.stream.start(shot)
         self.backend.submit(
             [shot.view for shot in shots], [shot.used for shot in shots],
             [shot.times for shot in shots])
         self._runs.append(list(shots))
+        # Where this thread is free while the network runs, it looks itself, and others help it
+        # with further cameras; beside a single one they would only take the interpreter from it.
+        for shot in shots[1:]:
+            if not self.backend.blocks and shot.stream is not shots[0].stream:
+                shot.stream.start(shot)
         for shot in shots:
             shot.stream.watch(shot)
 

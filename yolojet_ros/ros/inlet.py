@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 import threading
-from typing import Any, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.context import Context
@@ -54,6 +54,9 @@ class Inlet:
     A place to wait at for images and for a word from other threads.
 
     One thread calls `wait`; all others, and any thread, `wake`.
+
+    :ivar sizes: bytes of an image of each topic that images have come from; what comes at once
+        must fit one socket
     """
 
     def __init__(self, context: Context) -> None:
@@ -63,6 +66,7 @@ class Inlet:
         self._wait_set: Any = None
         self._size = -1
         self.waiting = False
+        self.sizes: Dict[str, int] = {}
 
     def wake(self) -> None:
         """End the present call of `wait`, or the next one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Sequence
+from typing import Collection, List, Sequence
 
 from rclpy.qos import ReliabilityPolicy
 
@@ -47,7 +47,7 @@ class Reception:
         Best effort is quicker, as long as the buffer holds an image; beyond that only a
         publisher that sends lost pieces again gets images through.
 
-        :param size: of an image, in bytes
+        :param size: of all images that may come at once, in bytes
         :param losing: whether images were lost although they fit
         :param offers: what each publisher offers
         """
@@ -58,20 +58,26 @@ class Reception:
 
     def limit(self, size: int) -> str:
         """Return the sentence on a socket buffer that is too small for an image, or ''."""
+        return self._too_small(f'an image of {size / 1e6:.1f} MB does', size)
+
+    def _too_small(self, what: str, size: int) -> str:
         if not self.fast_dds or not self.network or size <= self.buffer:
             return ''
         setting = f'net.core.rmem_max={max(int(size * _MARGIN), 2**22)}'
         return (
-            f'an image of {size / 1e6:.1f} MB does not fit the {self.buffer / 1e6:.1f} MB that '
+            f'{what} not fit the {self.buffer / 1e6:.1f} MB that '
             f'the kernel lets wait in a socket; sudo sysctl -w {setting} (on the host of a '
             f'container), echo {setting} | sudo tee /etc/sysctl.d/60-images.conf to keep it, '
             'then start this node again')
 
-    def cause(self, size: int, reliability: ReliabilityPolicy, offered: bool) -> str:
+    def cause(
+        self, size: int, sizes: Collection[int], reliability: ReliabilityPolicy, offered: bool,
+    ) -> str:
         """
         Return why images of a matched publisher are lost, and what mends it.
 
         :param size: of an image, in bytes
+        :param sizes: of the images of all topics that come to this process
         :param reliability: that is requested
         :param offered: whether every publisher offers RELIABLE
         """
@@ -84,7 +90,10 @@ class Reception:
                 'publisher with '
                 f'export {middleware.profiles_variable()}={middleware.PROFILES}')
         best_effort = reliability == ReliabilityPolicy.BEST_EFFORT
-        limit = self.limit(size) if best_effort else ''
+        together = sum(sizes)
+        limit = best_effort and (self.limit(size) or self._too_small(
+            f'the images of {len(sizes)} cameras, {together / 1e6:.1f} MB where they come at '
+            'once, do', together))
         if limit:
             return limit
         offer = '' if offered else 'let the publisher offer RELIABLE, '

@@ -91,6 +91,7 @@ class ImageSubscription:
         self._node.destroy_timer(self._timer)
         self._node.destroy_guard_condition(self._attention)
         self._readers.destroy()
+        self._inlet.sizes.pop(self.topic_name, None)
 
     @property
     def reliability(self) -> ReliabilityPolicy:
@@ -121,7 +122,8 @@ class ImageSubscription:
         if silent and self.reliability == ReliabilityPolicy.RELIABLE and not offered:
             return f'{found}: {self._mismatch()}'
         size = self._size or _EXPECTED[self._kind]
-        cause = self._reception.cause(size, self.reliability, offered)
+        cause = self._reception.cause(
+            size, self._inlet.sizes.copy().values(), self.reliability, offered)
         return f'{found}: {perhaps}{cause}'
 
     def silence(self) -> float:
@@ -173,9 +175,11 @@ class ImageSubscription:
     def _best(self) -> ReliabilityPolicy:
         if self._fixed is not None:
             return self._fixed
-        # Until one has arrived, an image may be larger than any buffer.
+        # Until one has arrived, an image may be larger than any buffer. Cameras in step send at
+        # once, into one socket.
+        size = sum(self._inlet.sizes.copy().values()) if self._size else sys.maxsize
         return self._reception.reliability(
-            self._size or sys.maxsize, self._losing, [offer for _, offer in self._publishers])
+            size, self._losing, [offer for _, offer in self._publishers])
 
     def _change_over(self) -> None:
         """Subscribe anew if another reliability is better now."""
@@ -213,6 +217,7 @@ class ImageSubscription:
             if passed_over is not None and (
                     len(message.data) > self._size or self._other_camera):
                 self._size, self._other_camera = len(message.data), False
+                self._inlet.sizes[self.topic_name] = self._size
                 attention = True
         if attention:
             self._attention.trigger()
