@@ -173,14 +173,14 @@ def test_auto_rests_on_a_static_camera_and_wakes_up():
 
 
 @pytest.mark.parametrize('motion', [affine((4, 0)), affine(scale=1.02), affine((30, -20))])
-def test_the_second_image_of_a_motion_at_the_latest_ends_the_rest(motion):
+def test_the_fourth_image_of_a_motion_at_the_latest_ends_the_rest(motion):
     size, picture = (640, 384), plane(1280, 768)
     still, moved = (view(picture, size, step) for step in (affine(), motion))
-    for images in (40, 41):
+    for images in range(40, 44):
         estimator = CameraMotion('auto')
         for _ in range(images):
             assert look(estimator, still) is None
-        warps = [look(estimator, moved) for _ in range(2)]
+        warps = [look(estimator, moved) for _ in range(4)]
         told, = [warp for warp in warps if warp is not None]
         assert error(told, motion, size) < 0.5
 
@@ -202,7 +202,7 @@ def test_an_object_that_never_rests_costs_no_look_at_every_image():
         warp = estimator.look(Counted(seen.reshape(-1), *size, seen.strides[0], 'bgr8'))
         assert warp is None
         estimator.mask(np.zeros((0, 4)))
-    assert len(looks) <= 21
+    assert len(looks) <= 26
 
 
 def test_no_motion_is_told_where_there_is_none_to_see():

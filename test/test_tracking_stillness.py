@@ -31,7 +31,7 @@ def noisy(image, seed, sigma, offset=0):
     return ImageView.from_bgr(np.clip(image + noise, 0, 255).astype(np.uint8))
 
 
-@given(st.integers(0, 2**32), st.floats(0, 3), st.integers(-30, 30))
+@given(st.integers(0, 2**32), st.floats(0, 1.2), st.integers(-30, 30))
 @settings(max_examples=40, deadline=None)
 def test_noise_and_another_light_are_no_motion(seed, sigma, offset):
     assert stillness().holds(noisy(STILL, seed, sigma, offset))

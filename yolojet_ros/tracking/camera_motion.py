@@ -34,8 +34,7 @@ _RANSAC_REACH = 1.0  # px of the working image
 _STILL = 0.3  # px of the working image at its corners
 _STILL_FRAMES = 15  # still frames in a row after which a camera is taken for static
 _LOOK_EVERY = 60  # frames between two whole looks at a static camera
-_PAUSE = 1  # frames after a glance at a static camera that are taken for still
-_TRUST = 4  # the same after one that only seemed to move
+_PAUSE = 3  # frames after a glance at a static camera that are taken for still
 _WINDOW, _LEVELS = (11, 11), 3
 _STOP = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.1)
 _NOTHING = np.zeros((0, 4), np.float32)
@@ -109,8 +108,7 @@ class CameraMotion:
         self._still_count = self._still_count + 1 if still else 0
         if still and self._mode == 'auto':
             if self.static:
-                doubted = self._stillness is not None and self.resting
-                self._trusted, self._rested = _TRUST if doubted else _PAUSE, 0
+                self._trusted, self._rested = _PAUSE, 0
                 self._stillness = self._compared_with(view, reduction)
             return None  # the old image stays the reference, so that a slow drift adds up
         self._previous, self._new, self._stillness = gray, True, None
