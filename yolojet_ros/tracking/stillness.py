@@ -34,8 +34,7 @@ class Stillness:
 
     def __init__(self, view: ImageView, corners: np.ndarray, shift: float, step: int) -> None:
         self._layout = _layout(view)
-        self._shift = shift
-        self._places: Optional[np.ndarray] = None  # of the samples in the bytes, [q, k, 16]
+        self._places: Optional[np.ndarray] = None  # of the samples in the bytes, [q, k, t]
         chosen = _in_quarters(corners, view, step)
         if not len(chosen):
             return
@@ -58,8 +57,7 @@ class Stillness:
         # What a patch is multiplied by to tell its shift, and how much it is alike, in such units
         # that beyond 1 it is no more the same. One product, as this runs between larger things,
         # which leave each further step nothing of itself in the cache.
-        self._factors = np.concatenate(
-            (shifts, likeness[:, :, None]), 2).astype(np.float32)
+        self._factors = np.concatenate((shifts, likeness[:, :, None]), 2).astype(np.float32)
         self._same = (self._factors @ patch[..., None])[..., 0]
         self._places = np.ascontiguousarray(_flat(places[..., 1:-1, 1:-1]))
 
