@@ -4,9 +4,15 @@ import json
 import subprocess
 import sys
 
+import numpy as np
+import onnx
 import pytest
 
+from models import raw_output, write_model
 from ros_peers import environment, ROOT
+from yolojet_ros.core.filters import FilterParams
+from yolojet_ros.core.image_formats import ImageView
+from yolojet_ros.core.stage_times import StageTimes
 
 
 def _bench(*arguments):
@@ -28,8 +34,6 @@ def test_every_rate_has_a_row_of_true_figures():
     for row in report['rows']:
         assert 0 < row['age_ms_p50'] <= row['latency_ms_p50'] <= row['latency_ms_p99']
         assert row['node_cpu_ms'] > row['sender_cpu_ms'] > 0
-        stages = row['stages_ms_p50']
-        assert 0 < stages['take'] and 0 < stages['network'] < stages['pipeline'] and 'age' not in stages
         assert row['all_sent'] >= row['sent'] + row['asked']  # a warm-up of 1.5 s
         assert row['all_sent'] >= row['all_received'] + row['all_lost_in_middleware'] > row['sent']
         assert row['all_received'] >= row['all_processed'] + row['all_dropped_superseded']
@@ -40,14 +44,55 @@ def test_every_rate_has_a_row_of_true_figures():
 
 
 def test_a_network_that_takes_no_time_leaves_what_the_node_needs():
-    done = _bench('--flood', '10', '--seconds', '2', '--size', '640x480', '--json',
+    done = _bench('--flood', '150,5', '--seconds', '4', '--size', '320x240', '--json',
                   '--without-network')
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    row, = report['rows']
     assert report['model'] == 'yolojet_demo_without_network.onnx'
-    assert row['results'] >= 0.8 * row['sent'] > 0
-    assert row['stages_ms_p50']['network'] < row['stages_ms_p50']['pipeline'] / 2
+    quick, slow = report['rows']
+    stages = quick['stages_ms_p50']
+    assert 0 < stages['take'] and 0 < stages['network'] < stages['pipeline'] / 2
+    assert 'age' not in stages
+    assert slow['results'] >= 16 and slow['stages_ms_p50'] is None, 'too few to be of this rate'
+
+
+def test_every_kind_of_model_can_be_left_out_or_is_refused(tmp_path):
+    from yolojet_ros.cli.idle_network import write_idle_network
+    from yolojet_ros.core.errors import UserError
+    from yolojet_ros.inference.load import load_backend
+    for name, arguments in (
+            ('value', {}), ('batch', {'batch': 2}), ('open', {'dynamic': True})):
+        output = raw_output([[48, 32, 20, 20]], [[0.9, 0, 0]], (96, 64))
+        model = write_model(tmp_path / f'{name}.onnx', np.repeat(
+            output, arguments.get('batch', 1), 0), (96, 64), **arguments)
+        graph = onnx.load(str(model))
+        if name == 'value':  # names that the new nodes could have taken
+            _rename(graph, {'output0': 'ReduceMax', 'images': 'Slice'})
+            # As exporters wrote it before IR version 4.
+            graph.graph.input.extend(onnx.helper.make_tensor_value_info(
+                item.name, item.data_type, item.dims) for item in graph.graph.initializer)
+            onnx.save(graph, str(model))
+        size = (96, 64) if name == 'open' else None
+        write_idle_network(model, tmp_path / 'idle.onnx', size)
+        view = ImageView.from_bgr(np.full((50, 70, 3), 99, np.uint8))
+        found = []
+        for path in (model, tmp_path / 'idle.onnx'):
+            backend = load_backend(path, input_size=size)
+            found.append(backend.detect(
+                view, FilterParams().resolve(backend.card.names), StageTimes()))
+            backend.close()
+        np.testing.assert_array_equal(found[0].boxes, found[1].boxes)
+        assert len(found[1]) == 1
+    with pytest.raises(UserError, match='give the .onnx file'):
+        write_idle_network(tmp_path / 'x.engine', tmp_path / 'idle.onnx')
+
+
+def _rename(model, names):
+    for node in model.graph.node:
+        for fields in (node.input, node.output):
+            fields[:] = [names.get(name, name) for name in fields]
+    for item in (*model.graph.input, *model.graph.output):
+        item.name = names.get(item.name, item.name)
 
 
 def test_cameras_of_one_node_are_compared_with_a_node_each():

@@ -518,3 +518,5 @@ def test_cameras_whose_images_together_overflow_the_socket_are_asked_to_send_aga
 
     asks('best_effort', 'front')
     asks('reliable', 'front', 'rear')
+    node.destroy_publisher(pair.cameras['rear'])
+    asks('best_effort', 'front')

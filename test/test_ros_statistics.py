@@ -22,6 +22,15 @@ def test_that_newer_images_win_is_no_fault(cause, text):
     assert statistics.report(active=True)[1] == text
 
 
+def test_what_is_settled_is_never_taken_back():
+    statistics = Statistics()
+    statistics.on_received()
+    assert statistics.settle('deactivated') == 1
+    statistics.on_processed(1, 0.01, {})  # an image that was given up, and came all the same
+    statistics.settle('deactivated')
+    assert statistics.drops['deactivated'] == 1
+
+
 @pytest.mark.parametrize('age, text', [
     (0.01, 'detecting'),
     (0.8, 'results are 0.80 s older than their images'),

@@ -109,6 +109,24 @@ def test_a_clock_that_goes_back_and_a_reset_start_anew():
     assert _told(buffer, 7) is None and buffer.missed == 0
 
 
+def test_a_long_recording_that_begins_again_loses_no_motion():
+    buffer = WarpBuffer()
+    for _ in range(2):
+        told = []
+        for second in range(1000):
+            buffer.add(_shift(second, 10))
+            told.append(_told(buffer, second))
+        assert [warp[0, 2] for warp in told[1:]] == [10] * 999 and told[0] is None
+
+
+def test_a_message_that_repeats_moves_the_camera_once():
+    buffer = WarpBuffer()
+    _told(buffer, 1)
+    for second in (2, 2, 3, 3):
+        buffer.add(_shift(second, 10))
+    assert _told(buffer, 3)[0, 2] == 20
+
+
 def test_motion_with_a_gap_is_not_told():
     buffer = WarpBuffer()
     _told(buffer, 1)

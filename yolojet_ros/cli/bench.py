@@ -192,14 +192,15 @@ def _bench_load(arguments: argparse.Namespace) -> int:
 
 def _measure_load(arguments: argparse.Namespace, folder: Path) -> int:
     from yolojet_ros.cli import bench_cameras, bench_flood
-    from yolojet_ros.core.knob_values import read_words
+    from yolojet_ros.core.knob_values import parse_size, read_words
 
     model, size, seconds = _model(arguments), arguments.size, arguments.seconds
+    settings = read_words(arguments.settings)
     if arguments.without_network:
         from yolojet_ros.cli.idle_network import write_idle_network
         real, model = model, folder / f'{model.stem}_without_network.onnx'
-        write_idle_network(real, model)
-    detector = {'model': model, 'backend': arguments.backend, **read_words(arguments.settings)}
+        write_idle_network(real, model, parse_size('input_size', settings.get('input_size', '')))
+    detector = {'model': model, 'backend': arguments.backend, **settings}
     images = f'{size[0]}x{size[1]} bgr8 by a process of its own'
     counts = 'from "all sent" on, images with those of the warm-up'
     if arguments.flood:

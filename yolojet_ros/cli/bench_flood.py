@@ -35,7 +35,7 @@ def measure(
     :return: for each rate: what was sent and came back in a second; milliseconds from stamp to
         result received and (`age`) published, None where nothing or no time came; milliseconds
         of CPU, of the node for each result, of the sender for each image; `stages_ms_p50` of the
-        last results; `all_`: what was sent
+        last results, None where there were fewer than it is the median of; `all_`: what was sent
         and the node's counts of it, with the warm-up before the time that is measured;
         `percent_of_best` results, None where nearly all that was sent came out
     :raises UserError: if a process fails, with its last words.
@@ -62,6 +62,8 @@ def _flood(
     size: Tuple[int, int],
 ) -> Dict[str, Any]:
     import numpy as np
+
+    from yolojet_ros.ros.statistics import WINDOW
     counts = results.counts()[namespace]
     with Senders([f'{namespace}/image_raw'], *size, rate, seconds) as senders:
         senders.begin()
@@ -70,6 +72,7 @@ def _flood(
         used = cpu_seconds(pid) - used
         last = time.time_ns()
     after = results.counts()[namespace]
+    all_counts = counted(counts, after)
     # What was finished in the time, whenever it was sent: a result may be late, but not early.
     latencies, ages = zip(*[
         ((came - stamp) * 1e-6, (published - stamp) * 1e-6)
@@ -85,8 +88,10 @@ def _flood(
         'age_ms_p50': percentile(ages, 50), 'age_ms_p99': percentile(ages, 99),
         'node_cpu_ms': round(1e3 * used / max(done, 1), 3),
         'sender_cpu_ms': round(sent.cpu_ms / max(sent.sent, 1), 3),
-        'stages_ms_p50': results.stages(namespace),
-        'all_sent': sent.warm_up + sent.sent, **counted(counts, after)}
+        # The node looks back on so many results, whatever was asked for before.
+        'stages_ms_p50': results.stages(namespace)
+        if all_counts['all_processed'] >= WINDOW else None,
+        'all_sent': sent.warm_up + sent.sent, **all_counts}
 
 
 def print_rows(rows: Sequence[Dict[str, Any]]) -> None:

@@ -39,10 +39,12 @@ class Job:
     """
     One image on its way.
 
+    activation: of the camera that it came in
     entered: when it was out of the queue, on time.perf_counter; times: milliseconds up to then
     """
 
     camera: WatchedCamera
+    activation: Optional[object]
     message: Any
     view: ImageView
     entered: float
@@ -73,7 +75,7 @@ class WatchedCamera:
         self._stream: Optional[Stream] = None
         self._tracker: Optional[Tracker] = None
         self._images: Optional[ImageSubscription] = None
-        self._publishes = False
+        self._activation: Optional[object] = None  # whose results are published
         self._tracks = 0
         self._geometry: Optional[tuple] = None  # of the last image, for the log
         self._aside: Optional[Job] = None  # until its motion comes; newer ones stay in the queue
@@ -103,7 +105,7 @@ class WatchedCamera:
         images = ImageSubscription(
             self._node, self._used.transport == 'compressed', self._inlet, self.statistics,
             self.name)
-        self._images, self._publishes = images, True
+        self._images, self._activation = images, object()
         return images.topic_name
 
     def stop_listening(self) -> Callable[[str], None]:
@@ -120,9 +122,8 @@ class WatchedCamera:
                 with until_shutdown():
                     images.take()  # so that what waits is counted
                 images.destroy()
-            self._aside = None
+            self._aside = self._activation = None
             self.statistics.settle(cause)
-            self._publishes = False
         return finish
 
     def close(self) -> None:
@@ -135,7 +136,7 @@ class WatchedCamera:
         if images:
             images.update()  # before what it reports is compared with what came
         level, text, values = self.statistics.report(
-            self._publishes, *(images.problem(), images.silence()) if images else (),
+            self._activation is not None, *(images.problem(), images.silence()) if images else (),
             clock=NodeClock.of(self._node))
         more = dict(images.values() if images else {}, **(
             {'tracks': self._tracks} if self._stream else {}))
@@ -211,7 +212,7 @@ class WatchedCamera:
         if not taken:
             return None
         now = time.perf_counter()
-        return Job(self, taken.message, self._view(taken.message), now, {
+        return Job(self, self._activation, taken.message, self._view(taken.message), now, {
             'queued': taken.queued * 1e3, 'take': (now - taken.started) * 1e3})
 
     def _view(self, message: Any) -> ImageView:
@@ -241,7 +242,7 @@ class WatchedCamera:
         """Publish a result."""
         job: Job = frame.context
         header = job.message.header
-        if not self._publishes:  # counted already
+        if job.activation is not self._activation:  # counted already
             return
         result = Result(job.view, frame.detections)
         with until_shutdown():

@@ -12,7 +12,7 @@ import numpy as np
 
 from yolojet_ros.ros.node_clock import NodeClock, OTHER_CLOCK
 
-_WINDOW = 300  # frames that percentiles look back on
+WINDOW = 300  # frames that percentiles look back on
 _SILENCE = 2.0  # s without an image that are worth a warning
 _DROPPED = 0.2  # share of dropped images that is worth a warning
 SUPERSEDED = 'superseded'  # a newer image came before this one was started
@@ -37,7 +37,7 @@ class Statistics:
         self.broken_rows = 0
         self.drops: Counter = Counter()
         self._stages: Dict[str, Deque[float]] = {}
-        self._ages: Deque[float] = deque(maxlen=_WINDOW)
+        self._ages: Deque[float] = deque(maxlen=WINDOW)
         self._passed_over = 0
         self._last_report = (time.monotonic(), 0, 0, 0)
 
@@ -71,7 +71,7 @@ class Statistics:
         """Count every image that is neither processed nor dropped yet; return how many."""
         with self._lock:
             left = self.taken - self.processed - sum(self.drops.values())
-            if left:
+            if left > 0:
                 self.drops[cause] += left
             return left
 
@@ -114,7 +114,7 @@ class Statistics:
 
     def _add_times(self, times: Dict[str, float]) -> None:
         for stage, value in times.items():
-            self._stages.setdefault(stage, deque(maxlen=_WINDOW)).append(value)
+            self._stages.setdefault(stage, deque(maxlen=WINDOW)).append(value)
 
     def report(
         self, active: bool, reception: str = '', silence: float = 0.0,

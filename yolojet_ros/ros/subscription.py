@@ -290,6 +290,8 @@ class ImageSubscription:
         if found != self._publishers:
             self._other_camera |= not set(found) & set(self._publishers)
             self._publishers = found
+            if not found:  # what is gone takes no room in the socket
+                self._inlet.sizes.pop(self.topic_name, None)
             self._losing = False
             self._restart_counts()
             with self._lock:

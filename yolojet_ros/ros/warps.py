@@ -70,7 +70,7 @@ class WarpBuffer:
 
     def add(self, message: PolygonStamped) -> str:
         """
-        Take a message; a stamp that goes back starts anew.
+        Take a message; a stamp that goes back starts anew, one that repeats replaces the last.
 
         :return: what is wrong with a message that holds no motion, or ''
         """
@@ -82,6 +82,9 @@ class WarpBuffer:
                 return fault
             if self._held and stamp < self._held[-1][0]:
                 self._held.clear()
+                self._forgotten = -1
+            if self._held and stamp == self._held[-1][0]:
+                self._held.pop()
             if len(self._held) == _HELD:
                 self._forgotten = self._held[0][0]
             self._held.append((stamp, message))

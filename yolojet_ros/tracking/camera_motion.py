@@ -34,7 +34,7 @@ _RANSAC_REACH = 1.0  # px of the working image
 _STILL = 0.3  # px of the working image at its corners
 _STILL_FRAMES = 15  # still frames in a row after which a camera is taken for static
 _LOOK_EVERY = 60  # frames between two whole looks at a static camera
-_PAUSE = 3  # frames after a glance at a static camera that are taken for still
+_PAUSE = 4  # frames after a glance at a static camera that are taken for still
 _WINDOW, _LEVELS = (11, 11), 3
 _STOP = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.1)
 _NOTHING = np.zeros((0, 4), np.float32)
@@ -67,7 +67,8 @@ class CameraMotion:
     @property
     def resting(self) -> bool:
         """Return whether the next `look` is short, unless it finds that the camera moves."""
-        return self._mode == 'off' or (self.static and self._rested < _LOOK_EVERY)
+        return self._mode == 'off' or (
+            self._mode == 'auto' and self.static and self._rested < _LOOK_EVERY)
 
     def reset(self) -> None:
         """Forget the previous image."""
