@@ -88,7 +88,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         'put one that takes no time in the place of the network of --flood and --cameras'))
     parser.add_argument('--set', action='append', metavar='NAME=VALUE', dest='settings', help=(
         'a parameter of the nodes of --flood and --cameras, VALUE as in config/detect.yaml; may '
-        'be repeated'))
+        'be repeated (cameras are called camera_0, camera_1, ...)'))
     parser.add_argument('--json', action='store_true', default=None, help=(
         'print the rows of --flood or --cameras as JSON'))
     parser.set_defaults(run=run)
@@ -196,6 +196,10 @@ def _measure_load(arguments: argparse.Namespace, folder: Path) -> int:
 
     model, size, seconds = _model(arguments), arguments.size, arguments.seconds
     settings = read_words(arguments.settings)
+    for name in ('autostart', 'backend', 'cameras', 'model'):
+        if name in settings:
+            raise UserError(f'--set {name} is for the benchmark to set; leave it out'
+                            + (f', or use --{name}' if name != 'autostart' else ''))
     if arguments.without_network:
         from yolojet_ros.cli.idle_network import write_idle_network
         real, model = model, folder / f'{model.stem}_without_network.onnx'

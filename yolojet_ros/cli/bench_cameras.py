@@ -37,10 +37,11 @@ def measure(
     :raises UserError: if a process fails, with its last words.
     """
     names = [f'camera_{index}' for index in range(cameras)]
+    several = f'{cameras} camera' + 's' * (cameras > 1)
     return [
         _measured('one camera', [('', names[:1])], rate, seconds, size, detector),
-        _measured(f'{cameras} cameras, one node', [('', names)], rate, seconds, size, detector),
-        _measured(f'{cameras} cameras, a node each', [(name, []) for name in names], rate,
+        _measured(f'{several}, one node', [('', names)], rate, seconds, size, detector),
+        _measured(f'{several}, a node each', [(name, []) for name in names], rate,
                   seconds, size, detector)]
 
 

@@ -37,7 +37,7 @@ def measure(
         of CPU, of the node for each result, of the sender for each image; `stages_ms_p50` of the
         last results, None where there were fewer than it is the median of; `all_`: what was sent
         and the node's counts of it, with the warm-up before the time that is measured;
-        `percent_of_best` results, None where nearly all that was sent came out
+        `percent_of_best` results, None where nearly all that was sent came out, or of one rate
     :raises UserError: if a process fails, with its last words.
     """
     rows = []
@@ -53,7 +53,7 @@ def measure(
     for row in rows:
         missed = row['results'] < _ALL * row['sent']
         row['percent_of_best'] = (
-            round(100 * row['results_hz'] / best, 1) if missed and best else None)
+            round(100 * row['results_hz'] / best, 1) if missed and best and len(rows) > 1 else None)
     return rows
 
 

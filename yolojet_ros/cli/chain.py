@@ -63,9 +63,11 @@ def wait_for(running: Nodes, name: str, process: Any, words: str) -> None:
         lines = log.read_text(errors='replace').splitlines()
         if any(words in line for line in lines):
             return
-        errors = [line for line in lines if 'cannot configure: ' in line]
-        if errors:
-            raise UserError(errors[0].split('cannot configure: ', 1)[1])
+        for line in lines:
+            if 'cannot configure: ' in line:
+                raise UserError(line.split('cannot configure: ', 1)[1])
+            if 'is no parameter of this node' in line:  # what is measured would not be what was asked
+                raise UserError(line.split(']: ', 1)[-1])
         running.check(name, process)
         if process.poll() == 0:
             raise RunFailed(f'the {name} node was ended before it was ready; see {log}')

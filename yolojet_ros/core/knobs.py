@@ -41,5 +41,5 @@ def check_knobs(params: Any) -> None:
         if wanted in (int, float):
             low, high = item.metadata['minimum'], item.metadata['maximum']
             if type(value) is not wanted or not math.isfinite(value) or not low <= value <= high:
-                raise UserError(
-                    f'{item.name} is {shown(value)}; set a {wanted.__name__} from {low} to {high}')
+                kind = 'a whole number' if wanted is int else 'a number'
+                raise UserError(f'{item.name} is {shown(value)}; set {kind} from {low} to {high}')

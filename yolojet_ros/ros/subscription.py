@@ -109,8 +109,9 @@ class ImageSubscription:
         if not self._publishers:
             return self._nobody() if silent else ''
         if silent and self._is_new():
-            return (f'{self.topic_name} has its publisher for less than {_SILENCE:.0f} s; '
-                    'its first image is awaited')
+            found = ('was just subscribed anew; its next' if self._readers.old else
+                     f'has its publisher for less than {_SILENCE:.0f} s; its first')
+            return f'{self.topic_name} {found} image is awaited'
         lost, received = self._recent()
         with self._lock:
             stamps = list(self._arrivals.stamps)
@@ -187,9 +188,19 @@ class ImageSubscription:
         if best == self.reliability or not self._publishers:
             return
         self._node.get_logger().info(
-            f'{self.topic_name}: requesting {best.name} instead of {self.reliability.name}')
+            f'{self.topic_name}: requesting {best.name} instead of {self.reliability.name}, '
+            f'{self._reason(best)}')
         self._changed = time.monotonic()
         self._readers.change_over(best)
+
+    def _reason(self, best: ReliabilityPolicy) -> str:
+        """Return why another reliability is better now."""
+        if best == ReliabilityPolicy.BEST_EFFORT:
+            return 'which is quicker: what may come at once fits the socket, or is not sent again'
+        if not self._size:
+            return 'as no image has come yet, and one may be larger than the socket'
+        return ('as images are lost' if self._losing else
+                'as what may come at once does not fit the socket')
 
     # ---- what arrives; called by the thread that takes images
 
