@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 import json
 from pathlib import Path
 import platform
@@ -235,14 +236,11 @@ def _bench_pipeline(arguments: argparse.Namespace) -> int:
     from yolojet_ros.core.letterbox import Letterboxer
     from yolojet_ros.inference.load import load_backend
 
-    model, bare = _model(arguments), None
-    backend = load_backend(model)
-    card = backend.card
+    backend = load_backend(_model(arguments))
+    card, bare = backend.card, None
     if backend.name == 'onnxruntime':  # `gpu-check` measures engines alone
         tensor = Letterboxer(card.input_size, card.input)(film(_SIZE, False)[0])[0].copy()
-
-        def bare() -> None:
-            backend.run(tensor)
+        bare = partial(backend.run, tensor)
     found = measure(backend, _FRAMES, _SIZE, bare)
     print(f'{card.source} {card.input_size[0]}x{card.input_size[1]}, '
           f'{backend.description}, {_SIZE[0]}x{_SIZE[1]} bgr8, '

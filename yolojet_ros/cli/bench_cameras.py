@@ -33,7 +33,8 @@ def measure(
     :param detector: parameters of the nodes
     :return: for each: what was sent and came back in a second, of all cameras and of the slowest;
         milliseconds from stamp to result; `all_`: what was sent and the nodes' counts of it, of
-        all cameras and with the warm-up before what is measured; percent of a core, and MB of all nodes; MB that the GPU has lost, None without
+        all cameras and with the warm-up before what is measured; percent of a core, and MB of
+        all nodes; MB that the GPU has lost, None without
     :raises UserError: if a process fails, with its last words.
     """
     names = [f'camera_{index}' for index in range(cameras)]

@@ -49,11 +49,11 @@ def measure(
             for rate in rates:
                 rows.append(_flood(running.namespace, process.pid, results, rate, seconds, size))
                 running.check('detector', process)
-    best = max(row['results_hz'] for row in rows)
+    best = max(row['results_hz'] for row in rows) if len(rows) > 1 else 0
     for row in rows:
         missed = row['results'] < _ALL * row['sent']
         row['percent_of_best'] = (
-            round(100 * row['results_hz'] / best, 1) if missed and best and len(rows) > 1 else None)
+            round(100 * row['results_hz'] / best, 1) if missed and best else None)
     return rows
 
 

@@ -66,7 +66,7 @@ def wait_for(running: Nodes, name: str, process: Any, words: str) -> None:
         for line in lines:
             if 'cannot configure: ' in line:
                 raise UserError(line.split('cannot configure: ', 1)[1])
-            if 'is no parameter of this node' in line:  # what is measured would not be what was asked
+            if 'is no parameter of this node' in line:  # so not what was asked for would run
                 raise UserError(line.split(']: ', 1)[-1])
         running.check(name, process)
         if process.poll() == 0:

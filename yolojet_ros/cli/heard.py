@@ -64,7 +64,6 @@ class Heard:
         with self._lock:
             return dict(self._counts)
 
-
     def stages(self, prefix: str) -> Dict[str, float]:
         """Return milliseconds of each stage, medians of a detector's latest results."""
         with self._lock:

@@ -63,8 +63,8 @@ class NodeClock:
                     'often, or stamp them by it')
         if abs(self.now - age - time.time()) < OTHER_CLOCK:
             return ('images are stamped with system time, but use_sim_time is set and '
-                    f'{self.topic} tells {self.now:.0f} s; set use_sim_time for the camera driver, '
-                    'too, or to false here')
+                    f'{self.topic} tells {self.now:.0f} s; set use_sim_time for the camera '
+                    'driver, too, or to false here')
         return (f'images are stamped {abs(age):.0f} s {"after" if age < 0 else "before"} what '
                 f'{self.topic} tells, by another clock; take both from one simulator or bag, or '
                 'stamp them in the driver')
