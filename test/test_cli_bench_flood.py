@@ -8,11 +8,13 @@ import numpy as np
 import onnx
 import pytest
 
-from models import raw_output, write_model
-from ros_peers import environment, ROOT
-from yolojet_ros.core.filters import FilterParams
-from yolojet_ros.core.image_formats import ImageView
-from yolojet_ros.core.stage_times import StageTimes
+pytest.importorskip('rclpy', reason='ROS 2 is not installed')
+
+from models import raw_output, write_model  # noqa: E402
+from ros_peers import environment, ROOT  # noqa: E402
+from yolojet_ros.core.filters import FilterParams  # noqa: E402
+from yolojet_ros.core.image_formats import ImageView  # noqa: E402
+from yolojet_ros.core.stage_times import StageTimes  # noqa: E402
 
 
 def _bench(*arguments):
