@@ -35,13 +35,13 @@ def _with_tail(*nodes, **constants):
     return model
 
 
-@pytest.mark.parametrize('zero', [0, 1])
-def test_reshapes_that_hold_the_one_are_opened(zero):
+@pytest.mark.parametrize('zero, flat', [(0, [1, 8]), (1, [1, 8]), (0, [1, 0]), (1, [1, -1])])
+def test_reshapes_that_hold_the_one_are_opened(zero, flat):
     model = _with_tail(
         helper.make_node('Reshape', ['g', 'flat'], ['f'], 'flatten', allowzero=zero),
         helper.make_node('ReduceMean', ['f'], ['mean'], 'mean2', axes=[1], keepdims=1),
         helper.make_node('Reshape', ['mean', 'three'], ['tail'], 'three'),
-        flat=np.array([1, 8]), three=np.array([1, 1, 1]))
+        flat=np.array(flat), three=np.array([1, 1, 1]))
     model.opset_import[0].version = 14
     opened = open_batch(model, 'm.onnx')
     assert onnx_file.card(opened, 'm.onnx').batch == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+import threading
 from typing import Callable, Dict, Optional
 
 import cv2
@@ -12,6 +13,7 @@ import numpy as np
 from yolojet_ros.core.text import shown
 
 MAX_PIXELS = 8192 * 8192
+_CONVERTING = threading.Lock()
 
 
 class ImageError(ValueError):
@@ -191,7 +193,8 @@ class ImageView:
 
         :raises ImageError: as `check`.
         """
-        return self._bgr
+        with _CONVERTING:  # of two threads that ask, one waits; Python from 3.12 on would not
+            return self._bgr
 
     @cached_property
     def _bgr(self) -> np.ndarray:

@@ -49,12 +49,13 @@ def open_batch(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
         if node.op_type == 'Reshape' and node.input[0] in depending \
                 and node.input[1] in constants:
             shape = numpy_helper.to_array(constants[node.input[1]])
-            if shape.size and shape[0] == 1:
+            if shape.size and shape[0] == 1 and not (_takes_zero(node) and 0 in shape):
                 # Other nodes may read the same constant.
                 name = f'{node.input[1]}_open_{index}'
-                first = -1 if _takes_zero(node) and -1 not in shape else 0
+                # With allowzero older runtimes refuse a size that is left open.
+                _drop(node, 'allowzero')
                 graph.initializer.append(numpy_helper.from_array(
-                    np.array([first, *shape[1:]], np.int64), name))
+                    np.array([0, *shape[1:]], np.int64), name))
                 node.input[1] = name
     onnx_graph.drop_unread_constants(graph)
     _try(model, opened, source)
@@ -64,6 +65,12 @@ def open_batch(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
 def _takes_zero(node) -> bool:
     """Return whether a Reshape reads 0 as 0, not as the size that is there."""
     return any(item.name == 'allowzero' and item.i for item in node.attribute)
+
+
+def _drop(node, name: str) -> None:
+    kept = [item for item in node.attribute if item.name != name]
+    del node.attribute[:]
+    node.attribute.extend(kept)
 
 
 def _try(model, opened, source: str) -> None:
