@@ -35,7 +35,7 @@ def _with_tail(*nodes, **constants):
     return model
 
 
-@pytest.mark.parametrize('zero, flat', [(0, [1, 8]), (1, [1, 8]), (0, [1, 0]), (1, [1, -1])])
+@pytest.mark.parametrize('zero, flat', [(0, [1, 8]), (1, [1, 8]), (0, [1, 0])])
 def test_reshapes_that_hold_the_one_are_opened(zero, flat):
     model = _with_tail(
         helper.make_node('Reshape', ['g', 'flat'], ['f'], 'flatten', allowzero=zero),
