@@ -104,13 +104,16 @@ class CameraMotion:
         if min(self._size) < reduction:
             return None
         gray = view.gray(reduction)
-        warp, followed = self._fit(gray, self._objects / np.float32(reduction))
+        background = self._background(reduction)
+        warp, followed = self._fit(gray, background)
         still = warp is not None and _largest_shift(warp, gray.shape) < _STILL
         self._still_count = self._still_count + 1 if still else 0
         if still and self._mode == 'auto':
             if self.static:
                 self._trusted, self._rested = _PAUSE, 0
-                self._stillness = self._compared_with(view, reduction)
+                self._stillness = Stillness(
+                    view, (background + 0.5) * reduction, _STILL * reduction,
+                    max(2 * round(reduction / 4), 2))
             return None  # the old image stays the reference, so that a slow drift adds up
         self._previous, self._new, self._stillness = gray, True, None
         self._corners = self._renewed(gray, followed)
@@ -124,10 +127,9 @@ class CameraMotion:
         self._trusted = _PAUSE
         return self._stillness is not None and self._stillness.holds(view)
 
-    def _compared_with(self, view: ImageView, reduction: int) -> Stillness:
-        corners = self._corners[~_inside(self._corners, self._objects / np.float32(reduction))]
-        return Stillness(view, (corners + 0.5) * reduction, _STILL * reduction,
-                         max(2 * round(reduction / 4), 2))
+    def _background(self, reduction: int) -> np.ndarray:
+        """Return the corners that no object covers."""
+        return self._corners[~_inside(self._corners, self._objects / np.float32(reduction))]
 
     def mask(self, boxes: np.ndarray) -> None:
         """
@@ -138,10 +140,9 @@ class CameraMotion:
         self._objects = np.asarray(boxes, np.float32).reshape(-1, 4)
 
     def _fit(
-        self, gray: np.ndarray, objects: np.ndarray,
+        self, gray: np.ndarray, corners: np.ndarray,
     ) -> Tuple[Optional[np.ndarray], Optional[np.ndarray]]:
         """Return the affine that most corners agree on, and where these are now; or None."""
-        corners = self._corners[~_inside(self._corners, objects)]
         if self._new:  # of the reference; where an object stands later its corners hide only
             self._corners, self._new = corners, False
         if self._previous is None or len(corners) < _LEAST_CORNERS:
