@@ -13,7 +13,7 @@ _FILES = sorted(_PACKAGE.rglob('*.py'))
 # From the bottom up; a layer may import itself and what lies below it.
 _FLOORS = {
     'core': 0, 'sim': 1, 'tracking': 1, 'ros': 2, 'inference': 2, 'sources': 2, 'pipeline': 3,
-    'model': 3, 'engine': 4, 'nodes': 5, 'cli': 6, '__main__': 7, '__init__': 0}
+    'model': 3, 'engine': 4, 'operate': 4, 'nodes': 5, 'cli': 6, '__main__': 7, '__init__': 0}
 _WITH_ROS = ('ros', 'nodes')
 _ABSENT = ('rclpy', 'sensor_msgs', 'vision_msgs', 'std_msgs', 'diagnostic_msgs', 'geometry_msgs',
            'rcl_interfaces', 'tensorrt', 'pycuda', 'torch', 'cv_bridge')

@@ -8,7 +8,6 @@ import time
 import traceback
 from typing import Dict, Iterable, List, Optional, Sequence
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -21,6 +20,7 @@ from yolojet_ros.inference.demo_model import demo_model
 from yolojet_ros.inference.load import load_backend
 from yolojet_ros.nodes import detector_parameters
 from yolojet_ros.nodes.detector_parameters import DetectorParameters, FIXED
+from yolojet_ros.nodes.diagnostics import Diagnostics
 from yolojet_ros.nodes.frame_worker import FrameWorker
 from yolojet_ros.nodes.watched_camera import WatchedCamera
 from yolojet_ros.pipeline.detector import Detector
@@ -30,7 +30,7 @@ from yolojet_ros.ros.bond import ManagerBond
 from yolojet_ros.ros.ending import leave
 from yolojet_ros.ros.inlet import Inlet
 from yolojet_ros.ros.lifecycle import transition
-from yolojet_ros.ros.spin import run_node, until_shutdown
+from yolojet_ros.ros.spin import run_node
 from yolojet_ros.ros.statistics import DEACTIVATED, FAILED
 from yolojet_ros.ros.topics import image_topic
 
@@ -51,13 +51,12 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
     def __init__(self, **kwargs) -> None:
         super().__init__('detector', **kwargs)
         self._worker: Optional[FrameWorker] = None
-        self._detector: Optional[Detector] = None  # run by the worker only
-        self._cameras: List[WatchedCamera] = []
+        self.detector: Optional[Detector] = None  # run by the worker only
+        self.cameras: List[WatchedCamera] = []
         self._next = 0  # the camera that is asked first for an image
         self._logged: Dict[str, float] = {}
-        self._warnings_logged = 0  # of the backend's
-        self._active = False
-        self._failure: Optional[str] = None
+        self.active = False
+        self.failure: Optional[str] = None
         detector_parameters.declare(self)
         # What is wrong from the start is said at the start.
         self._used = DetectorParameters.read(self)
@@ -65,14 +64,14 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             name for compressed in (False, True) for camera in self._used.cameras or ('',)
             for name in parameters.qos_override_names(image_topic(self, compressed, camera))])
         self.add_on_set_parameters_callback(self._on_set_parameters)
-        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
+        self._diagnostics = Diagnostics(self)
         self._bond = ManagerBond(self)
         self._inlet = Inlet(self.context)
         self._failure_guard = self.create_guard_condition(self._on_worker_failure)
         self._make_cameras()
         # Health is reported even while simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(1.0, self._publish_diagnostics, clock=steady)
+        self.create_timer(1.0, self._diagnostics.publish, clock=steady)
 
     # ---- parameters
 
@@ -80,11 +79,11 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         """Accept all changes or none; accepted ones act from the next frame on."""
         try:
             wanted = DetectorParameters.read(self, changes)
-            if self._detector:
-                wanted.resolve(self._detector.backend.card.names)
+            if self.detector:
+                wanted.resolve(self.detector.backend.card.names)
         except UserError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        if self._detector:
+        if self.detector:
             self._worker.call(lambda _: self._apply(wanted))
         for change in changes:
             if self.has_parameter(change.name):  # not one that is just being declared
@@ -94,7 +93,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
     def _apply(self, wanted: DetectorParameters) -> None:
         """Bring running cameras to new parameters; called in the worker's thread."""
         self._used = wanted
-        for camera in self._cameras:
+        for camera in self.cameras:
             camera.apply(wanted)
 
     def after_parameters(self, names: Sequence[str]) -> None:
@@ -106,12 +105,12 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         """Keep the cameras that are named still, make those that are new."""
         self._used = DetectorParameters.read(self)
         wanted = self._used.cameras or ('',)
-        kept = {camera.name: camera for camera in self._cameras if camera.name in wanted}
-        for camera in self._cameras:
+        kept = {camera.name: camera for camera in self.cameras if camera.name in wanted}
+        for camera in self.cameras:
             if camera.name not in kept:
                 camera.close()
-        self._cameras = [kept.get(name) or WatchedCamera(
-            self, name, self._inlet, self._log_rarely) for name in wanted]
+        self.cameras = [kept.get(name) or WatchedCamera(
+            self, name, self._inlet, self.log_rarely) for name in wanted]
         detector_parameters.declare_cameras(self, self._used.cameras)
         self._next = 0
 
@@ -135,7 +134,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
 
     def keep_failure(self, text: str) -> None:
         """Say what went wrong, in the log now and in diagnostics until it is mended."""
-        self._failure = text
+        self.failure = text
         self.get_logger().error(text)
 
     @transition
@@ -143,19 +142,19 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         """Load the model."""
         try:
             self._load()
-            self._used.resolve(self._detector.backend.card.names)
-            for camera in self._cameras:
-                camera.configure(self._detector.backend, self._used)
+            self._used.resolve(self.detector.backend.card.names)
+            for camera in self.cameras:
+                camera.configure(self.detector.backend, self._used)
         except Exception:
             self._release()
             raise
-        card = self._detector.backend.card
-        self._failure = None
+        card = self.detector.backend.card
+        self.failure = None
         self._fix_parameters(True)
         self.get_logger().info(
             f'loaded {card.source}: {card.task}, {len(card.names)} classes, input '
-            f'{card.input_size[0]}x{card.input_size[1]}, {self._detector.backend.description}')
-        self._log_backend_warnings()
+            f'{card.input_size[0]}x{card.input_size[1]}, {self.detector.backend.description}')
+        self._diagnostics.log_warnings()
         return TransitionCallbackReturn.SUCCESS
 
     def _load(self) -> None:
@@ -169,7 +168,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
                 used.cpu_threads, used.cpu_spinning, used.input_size))
 
         self._worker = FrameWorker(load, self, self._submit, self._publish, self._on_failure)
-        self._detector = self._worker.wait_loaded(self.context.ok)
+        self.detector = self._worker.wait_loaded(self.context.ok)
 
     def _demo_model(self) -> str:
         path = str(demo_model())
@@ -182,10 +181,10 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the images."""
         if self._worker.failed:
-            raise UserError(f'{self._failure}; clean up and configure the node again')
-        cameras = self._cameras
+            raise UserError(f'{self.failure}; clean up and configure the node again')
+        cameras = self.cameras
         self._worker.call(lambda _: [camera.reset() for camera in cameras])
-        self._active = True
+        self.active = True
         try:
             topics = [camera.listen() for camera in cameras]
             self.wake()
@@ -194,7 +193,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         except Exception:
             self._unsubscribe()  # from those that were subscribed before it
             raise
-        self._failure = None
+        self.failure = None
         self.get_logger().info(f'active: waiting for images on {", ".join(topics)}')
         return result
 
@@ -208,7 +207,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model."""
         self._release()
-        self._failure = None
+        self.failure = None
         return TransitionCallbackReturn.SUCCESS
 
     @transition
@@ -238,22 +237,21 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
     def _unsubscribe(self) -> None:
         """Take no more images, finish the one in work and count what is left of them."""
         self._bond.break_()
-        finish = [camera.stop_listening() for camera in self._cameras]
+        finish = [camera.stop_listening() for camera in self.cameras]
         if self._worker:
             self._worker.drain(_DRAIN_SECONDS)
         failed = self._worker is not None and self._worker.failed
         for each in finish:
             each(FAILED if failed else DEACTIVATED)
-        self._active = False
+        self.active = False
 
     def _release(self) -> None:
         self._unsubscribe()
         if self._worker:
             self._worker.stop()
-        for camera in self._cameras:
+        for camera in self.cameras:
             camera.cleanup()
-        self._worker = self._detector = None
-        self._warnings_logged = 0
+        self._worker = self.detector = None
         self._fix_parameters(False)
 
     # ---- frames, in the worker's thread
@@ -261,7 +259,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
     def take(self, most: int) -> Optional[List[Shot]]:
         """Return the newest images of at most so many cameras that have one, None if none has."""
         shots: List[Shot] = []
-        most = min(most, len(self._cameras))
+        most = min(most, len(self.cameras))
         self._take_into(shots, most)
         end = time.monotonic() + self._used.batch_wait * 1e-3
         while shots and len(shots) < most:
@@ -283,17 +281,17 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             shot = camera.take()
             if shot:
                 shots.append(shot)
-                self._next = (self._cameras.index(camera) + 1) % len(self._cameras)
+                self._next = (self.cameras.index(camera) + 1) % len(self.cameras)
 
     def _without(self, shots: List[Shot]) -> List[WatchedCamera]:
         """Return the cameras that have none of these shots, in the order of their turns."""
         having = [shot.context.camera for shot in shots]
-        return [camera for camera in self._cameras[self._next:] + self._cameras[:self._next]
+        return [camera for camera in self.cameras[self._next:] + self.cameras[:self._next]
                 if camera not in having]
 
     def wait(self, failed: bool) -> None:
         """Return when an image may be ready, or after `wake`."""
-        self._wait_for([] if failed else self._cameras)
+        self._wait_for([] if failed else self.cameras)
 
     def _wait_for(self, cameras: Sequence[WatchedCamera], seconds: float = math.inf) -> None:
         """Return when an image of one of these may be ready, after `wake`, or so many seconds."""
@@ -330,88 +328,24 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         frame.context.camera.publish(frame)
 
     def _on_failure(self, error: Exception) -> None:
-        self._failure = f'{type(error).__name__}: {one_line(str(error))}'
+        self.failure = f'{type(error).__name__}: {one_line(str(error))}'
         self.get_logger().debug(traceback.format_exc())
         self._failure_guard.trigger()
 
     def _on_worker_failure(self) -> None:
         self.get_logger().error(
-            f'stopped: {self._failure}; clean up and configure the node again')
-        if self._active:
+            f'stopped: {self.failure}; clean up and configure the node again')
+        if self.active:
             self.trigger_deactivate()
 
     # ---- what the node says of itself
 
-    def _log_rarely(self, key: str, text: str) -> None:
+    def log_rarely(self, key: str, text: str) -> None:
+        """Warn of what may come often: once in ten seconds for each key."""
         now = time.monotonic()
         if now - self._logged.get(key, -_LOG_PERIOD) >= _LOG_PERIOD:
             self._logged[key] = now
             self.get_logger().warning(text)
-
-    def _log_backend_warnings(self) -> None:
-        """Log what the backend has to say since the last time; it may come with a frame."""
-        if self._detector:
-            warnings = self._detector.backend.warnings
-            for text in warnings[self._warnings_logged:]:
-                self.get_logger().warning(text)
-            self._warnings_logged = len(warnings)
-
-    def _publish_diagnostics(self) -> None:
-        self._log_backend_warnings()
-        namesakes = self._namesakes()
-        if namesakes:
-            self._log_rarely('namesakes', namesakes)
-        message = DiagnosticArray(status=[
-            self._status(camera, namesakes) for camera in self._cameras])
-        message.header.stamp = self.get_clock().now().to_msg()
-        with until_shutdown():
-            self._diagnostics_publisher.publish(message)
-
-    def _status(self, camera: WatchedCamera, namesakes: str) -> DiagnosticStatus:
-        level, text, values = camera.report()
-        name = f'detector {camera.name}'.rstrip()
-        if self._active:
-            whose = f'{camera.name}: ' if camera.name else ''
-            self.get_logger().debug(f'{whose}in the last second: ' + _summary(values))
-        if namesakes:
-            level, text = DiagnosticStatus.WARN, namesakes
-        if self._failure:
-            level, text = DiagnosticStatus.ERROR, self._failure
-        hardware = ''
-        if self._detector:
-            backend = self._detector.backend
-            hardware, card = backend.description, backend.card
-            values += [
-                KeyValue(key='model', value=card.source),
-                KeyValue(key='task', value=card.task),
-                KeyValue(key='input_size', value=f'{card.input_size[0]}x{card.input_size[1]}'),
-                KeyValue(key='backend', value=backend.name),
-            ]
-            if card.task in ('segment', 'pose'):
-                values.append(KeyValue(key='masks_or_keypoints', value=(
-                    'computed' if backend.extras else 'not wanted by anybody')))
-            warnings = '; '.join(backend.warnings)
-            if warnings:
-                values.append(KeyValue(key='backend_warnings', value=warnings))
-                if level == DiagnosticStatus.OK:
-                    level, text = DiagnosticStatus.WARN, warnings
-        return DiagnosticStatus(
-            level=level, name=f'{self.get_fully_qualified_name()}: {name}', message=text,
-            hardware_id=hardware, values=values)
-
-    def _namesakes(self) -> str:
-        """Say that other nodes have the full name of this one, or ''."""
-        own = self.get_name(), self.get_namespace()
-        count = self.get_node_names_and_namespaces().count(own) - 1
-        return '' if count < 1 else (
-            f'{count} more node(s) called {self.get_fully_qualified_name()}, which publish on the '
-            'same topics; give each a namespace (one that was killed is counted for 20 s more)')
-
-
-def _summary(values: List[KeyValue]) -> str:
-    """Return rates, ages and counts, without the times of the stages."""
-    return ', '.join(f'{item.key} {item.value}' for item in values
-                     if item.key.startswith('age') or not item.key.endswith('_ms_p50'))
 
 
 def main(args: Optional[List[str]] = None) -> int:

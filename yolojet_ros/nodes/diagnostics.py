@@ -1,0 +1,112 @@
+"""What the detector says of itself in `/diagnostics`, once a second."""
+
+from __future__ import annotations
+
+from typing import List, Optional, Protocol, Sequence
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from yolojet_ros.inference.backend import Backend
+from yolojet_ros.nodes.watched_camera import WatchedCamera
+from yolojet_ros.pipeline.detector import Detector
+from yolojet_ros.ros.spin import until_shutdown
+
+
+class Reporter(Protocol):
+    """
+    The node that diagnostics tell of, besides what every node has.
+
+    cameras, detector: those it has now, no detector while it is not configured
+    active: whether it works on images; failure: what went wrong and is not mended yet
+    """
+
+    cameras: Sequence[WatchedCamera]
+    detector: Optional[Detector]
+    active: bool
+    failure: Optional[str]
+
+    def log_rarely(self, key: str, text: str) -> None:
+        """Warn of what may come often."""
+
+
+class Diagnostics:
+    """A status for each camera; `publish` is called once a second by the executor's thread."""
+
+    def __init__(self, node: Reporter) -> None:
+        self._node = node
+        self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 5)
+        self._logged: Sequence[str] = ()  # warnings of the backend
+
+    def publish(self) -> None:
+        """Publish how everything is."""
+        node = self._node
+        self.log_warnings()
+        namesakes = self._namesakes()
+        if namesakes:
+            node.log_rarely('namesakes', namesakes)
+        message = DiagnosticArray(status=[
+            self._status(camera, namesakes) for camera in node.cameras])
+        message.header.stamp = node.get_clock().now().to_msg()
+        with until_shutdown():
+            self._publisher.publish(message)
+
+    def log_warnings(self) -> None:
+        """Log what the backend has to say since the last time; it may come with a frame."""
+        detector = self._node.detector
+        warnings = list(detector.backend.warnings) if detector else []
+        for text in warnings:
+            if text not in self._logged:
+                self._node.get_logger().warning(text)
+        self._logged = warnings
+
+    def _status(self, camera: WatchedCamera, namesakes: str) -> DiagnosticStatus:
+        node = self._node
+        level, text, values = camera.report()
+        name = f'detector {camera.name}'.rstrip()
+        if node.active:
+            whose = f'{camera.name}: ' if camera.name else ''
+            node.get_logger().debug(f'{whose}in the last second: ' + _summary(values))
+        if namesakes:
+            level, text = DiagnosticStatus.WARN, namesakes
+        if node.failure:
+            level, text = DiagnosticStatus.ERROR, node.failure
+        hardware = ''
+        if node.detector:
+            backend = node.detector.backend
+            hardware = backend.description
+            values += _values(backend)
+            warnings = '; '.join(backend.warnings)
+            if warnings and level == DiagnosticStatus.OK:
+                level, text = DiagnosticStatus.WARN, warnings
+        return DiagnosticStatus(
+            level=level, name=f'{node.get_fully_qualified_name()}: {name}', message=text,
+            hardware_id=hardware, values=values)
+
+    def _namesakes(self) -> str:
+        """Say that other nodes have the full name of this one, or ''."""
+        node = self._node
+        own = node.get_name(), node.get_namespace()
+        count = node.get_node_names_and_namespaces().count(own) - 1
+        return '' if count < 1 else (
+            f'{count} more node(s) called {node.get_fully_qualified_name()}, which publish on the '
+            'same topics; give each a namespace (one that was killed is counted for 20 s more)')
+
+
+def _values(backend: Backend) -> List[KeyValue]:
+    """Return what runs."""
+    card = backend.card
+    values = {
+        'model': card.source, 'task': card.task,
+        'input_size': f'{card.input_size[0]}x{card.input_size[1]}', 'backend': backend.name}
+    if card.task in ('segment', 'pose'):
+        values['masks_or_keypoints'] = (
+            'computed' if backend.extras else 'not wanted by anybody')
+    if backend.warnings:
+        values['backend_warnings'] = '; '.join(backend.warnings)
+    return [KeyValue(key=key, value=value) for key, value in values.items()]
+
+
+def _summary(values: List[KeyValue]) -> str:
+    """Return rates, ages and counts, without the times of the stages."""
+    return ', '.join(f'{item.key} {item.value}' for item in values
+                     if item.key.startswith('age') or not item.key.endswith('_ms_p50'))
