@@ -22,6 +22,7 @@ from yolojet_ros.nodes import detector_parameters
 from yolojet_ros.nodes.detector_parameters import DetectorParameters, FIXED
 from yolojet_ros.nodes.diagnostics import Diagnostics
 from yolojet_ros.nodes.frame_worker import FrameWorker
+from yolojet_ros.nodes.model_update import ModelUpdate
 from yolojet_ros.nodes.watched_camera import WatchedCamera
 from yolojet_ros.pipeline.detector import Detector
 from yolojet_ros.pipeline.stream import Frame, Shot
@@ -50,7 +51,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
 
     def __init__(self, **kwargs) -> None:
         super().__init__('detector', **kwargs)
-        self._worker: Optional[FrameWorker] = None
+        self.worker: Optional[FrameWorker] = None
         self.detector: Optional[Detector] = None  # run by the worker only
         self.cameras: List[WatchedCamera] = []
         self._next = 0  # the camera that is asked first for an image
@@ -65,6 +66,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             for name in parameters.qos_override_names(image_topic(self, compressed, camera))])
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._diagnostics = Diagnostics(self)
+        self.update = ModelUpdate(self)
         self._bond = ManagerBond(self)
         self._inlet = Inlet(self.context)
         self._failure_guard = self.create_guard_condition(self._on_worker_failure)
@@ -84,7 +86,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         except UserError as error:
             return SetParametersResult(successful=False, reason=str(error))
         if self.detector:
-            self._worker.call(lambda _: self._apply(wanted))
+            self.worker.call(lambda _: self._apply(wanted))
         for change in changes:
             if self.has_parameter(change.name):  # not one that is just being declared
                 self.get_logger().debug(f'{change.name} is set to {shown(change.value)}')
@@ -97,9 +99,19 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             camera.apply(wanted)
 
     def after_parameters(self, names: Sequence[str]) -> None:
-        """Have the cameras that are named now."""
+        """Have the cameras that are named now, and what another store has active."""
         if 'cameras' in names:
             self._make_cameras()
+        if 'model_store' in names and self.detector:
+            used = DetectorParameters.read(self)
+            if used.model_store:
+                self.update.start(used, self._log_update)
+
+    def _log_update(self, runs: bool, text: str) -> None:
+        if runs:
+            self.get_logger().info(f'model_store: {text}')
+        else:
+            self.get_logger().warning(f'model_store: {text}')
 
     def _make_cameras(self) -> None:
         """Keep the cameras that are named still, make those that are new."""
@@ -150,6 +162,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             raise
         card = self.detector.backend.card
         self.failure = None
+        self.update.watch_first(self._used)
         self._fix_parameters(True)
         self.get_logger().info(
             f'loaded {card.source}: {card.task}, {len(card.names)} classes, input '
@@ -160,15 +173,21 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
     def _load(self) -> None:
         """Load the model in a worker of its own; raises what was wrong with it."""
         used = self._used = DetectorParameters.read(self)
-        model = used.model or self._demo_model()
+        model = '' if used.model_store else used.model or self._demo_model()
 
         def load() -> Detector:
-            return Detector(load_backend(
-                model, used.backend, used.device, used.pipeline_depth, used.plugins,
-                used.cpu_threads, used.cpu_spinning, used.input_size))
+            return self.load(model) if model else self.update.load_first(used)
 
-        self._worker = FrameWorker(load, self, self._submit, self._publish, self._on_failure)
-        self.detector = self._worker.wait_loaded(self.context.ok)
+        self.worker = FrameWorker(
+            load, self, self._submit, self._publish, self.update.rescue, self._on_failure)
+        self.detector = self.worker.wait_loaded(self.context.ok)
+
+    def load(self, model: str) -> Detector:
+        """Load a model with the parameters of the node; called by any thread."""
+        used = self._used
+        return Detector(load_backend(
+            model, used.backend, used.device, used.pipeline_depth, used.plugins,
+            used.cpu_threads, used.cpu_spinning, used.input_size))
 
     def _demo_model(self) -> str:
         path = str(demo_model())
@@ -180,10 +199,10 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
     @transition
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the images."""
-        if self._worker.failed:
+        if self.worker.failed:
             raise UserError(f'{self.failure}; clean up and configure the node again')
         cameras = self.cameras
-        self._worker.call(lambda _: [camera.reset() for camera in cameras])
+        self.worker.call(lambda _: [camera.reset() for camera in cameras])
         self.active = True
         try:
             topics = [camera.listen() for camera in cameras]
@@ -238,20 +257,21 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         """Take no more images, finish the one in work and count what is left of them."""
         self._bond.break_()
         finish = [camera.stop_listening() for camera in self.cameras]
-        if self._worker:
-            self._worker.drain(_DRAIN_SECONDS)
-        failed = self._worker is not None and self._worker.failed
+        if self.worker:
+            self.worker.drain(_DRAIN_SECONDS)
+        failed = self.worker is not None and self.worker.failed
         for each in finish:
             each(FAILED if failed else DEACTIVATED)
         self.active = False
 
     def _release(self) -> None:
         self._unsubscribe()
-        if self._worker:
-            self._worker.stop()
+        if self.worker:
+            self.worker.stop()
+        self.update.end()
         for camera in self.cameras:
             camera.cleanup()
-        self._worker = self.detector = None
+        self.worker = self.detector = None
         self._fix_parameters(False)
 
     # ---- frames, in the worker's thread
@@ -326,6 +346,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
 
     def _publish(self, frame: Frame) -> None:
         frame.context.camera.publish(frame)
+        self.update.on_frame(frame)
 
     def _on_failure(self, error: Exception) -> None:
         self.failure = f'{type(error).__name__}: {one_line(str(error))}'

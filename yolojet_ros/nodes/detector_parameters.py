@@ -56,6 +56,9 @@ class DetectorParameters:
     top_k: int
     max_image_pixels: int
     batch_wait: float
+    model_store: str
+    verification_frames: int
+    trial_seconds: float
     filters: FilterParams
     tracker: TrackerParams
     own_filters: Mapping[str, FilterParams]
@@ -85,6 +88,10 @@ class DetectorParameters:
             raise UserError(
                 f'batch_wait is {own["batch_wait"]}, but there is one camera only and no other to '
                 'wait for; set 0.0, or name several in cameras')
+        if own['model'] and own['model_store']:
+            raise UserError(
+                f'model is {shown(own["model"])} and model_store {shown(own["model_store"])}; set '
+                'one of them: the store says itself which model is to run')
         start = parameters.start_values(node)
         return cls(
             filters=read_dataclass(FilterParams, values),
@@ -218,6 +225,18 @@ def declare(node: Node) -> None:
         node, 'batch_wait', 0.0, 'Milliseconds that the images of some cameras wait for those of '
         'the others, to run as one batch. Raising it gives fuller batches and later results; '
         'with one camera it must be 0.', 0.0, 50.0)
+    parameters.declare(
+        node, 'model_store', '', 'Folder of a model store; what it has active runs, instead of '
+        'model. Setting it while the node is active brings the node to that, as the service '
+        '~/load_model does.')
+    parameters.declare(
+        node, 'verification_frames', 20, 'Live images that a new version of the store is verified '
+        'on before it takes the place of the old one. Raising it makes the change later and '
+        'safer.', 1, 1000)
+    parameters.declare(
+        node, 'trial_seconds', 60.0, 'Seconds in which a new version of the store must work '
+        'without an error and no more than twice as long as the old one, or the node goes back; '
+        'both are in memory meanwhile.', 1.0, 3600.0)
     parameters.declare_dataclass(node, FilterParams)
     parameters.declare_dataclass(node, TrackerParams, _TRACKER_PREFIX)
     declare_cameras(node, _camera_names(node.get_parameter('cameras').value))

@@ -7,6 +7,7 @@ from typing import List, Optional, Protocol, Sequence
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from yolojet_ros.inference.backend import Backend
+from yolojet_ros.nodes.model_update import ModelUpdate
 from yolojet_ros.nodes.watched_camera import WatchedCamera
 from yolojet_ros.pipeline.detector import Detector
 from yolojet_ros.ros.spin import until_shutdown
@@ -24,6 +25,7 @@ class Reporter(Protocol):
     detector: Optional[Detector]
     active: bool
     failure: Optional[str]
+    update: ModelUpdate
 
     def log_rarely(self, key: str, text: str) -> None:
         """Warn of what may come often."""
@@ -74,10 +76,12 @@ class Diagnostics:
         if node.detector:
             backend = node.detector.backend
             hardware = backend.description
-            values += _values(backend)
+            values += _values(backend, node.update)
             warnings = '; '.join(backend.warnings)
             if warnings and level == DiagnosticStatus.OK:
                 level, text = DiagnosticStatus.WARN, warnings
+        if node.update.warning and level != DiagnosticStatus.ERROR:
+            level, text = DiagnosticStatus.WARN, f'{node.update.warning}; {text}'
         return DiagnosticStatus(
             level=level, name=f'{node.get_fully_qualified_name()}: {name}', message=text,
             hardware_id=hardware, values=values)
@@ -92,7 +96,7 @@ class Diagnostics:
             'same topics; give each a namespace (one that was killed is counted for 20 s more)')
 
 
-def _values(backend: Backend) -> List[KeyValue]:
+def _values(backend: Backend, update: ModelUpdate) -> List[KeyValue]:
     """Return what runs."""
     card = backend.card
     values = {
@@ -101,6 +105,7 @@ def _values(backend: Backend) -> List[KeyValue]:
     if card.task in ('segment', 'pose'):
         values['masks_or_keypoints'] = (
             'computed' if backend.extras else 'not wanted by anybody')
+    values.update(update.values())
     if backend.warnings:
         values['backend_warnings'] = '; '.join(backend.warnings)
     return [KeyValue(key=key, value=value) for key, value in values.items()]

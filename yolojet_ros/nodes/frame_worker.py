@@ -39,8 +39,9 @@ class FrameWorker:
     :param source: where images come from
     :param submit: called with (detector, what the source gave); starts a run, or drops it
     :param publish: called with each finished frame
-    :param fail: called once if anything raises in the thread after loading; the thread
-        then waits for `stop`
+    :param rescue: called if anything raises in the thread after loading; returns another
+        detector to go on with, None if there is none
+    :param fail: called once if there is none; the thread then waits for `stop`
     """
 
     def __init__(
@@ -49,10 +50,13 @@ class FrameWorker:
         source: Source,
         submit: Callable[[Detector, Any], None],
         publish: Callable[[Frame], None],
+        rescue: Callable[[Exception], Optional[Detector]],
         fail: Callable[[Exception], None],
     ) -> None:
         self._source = source
-        self._submit, self._publish, self._fail = submit, publish, fail
+        self._submit, self._publish = submit, publish
+        self._rescue, self._fail = rescue, fail
+        self._detector: Optional[Detector] = None
         self._changed = threading.Condition()
         self._calls: Deque[Callable[[Detector], None]] = deque()
         self._stopping = False
@@ -105,24 +109,24 @@ class FrameWorker:
         if wait([self._loaded], _ABANDON_SECONDS).done:
             self._thread.join()
         else:  # it must not keep alive what it will never call, such as a node
-            del self._source, self._submit, self._publish, self._fail
+            del self._source, self._submit, self._publish, self._rescue, self._fail
 
     def _main(self, load: Callable[[], Detector]) -> None:
         try:
-            detector = load()
+            self._detector = load()
         except Exception as error:
             self._loaded.set_exception(error)
             return
-        self._loaded.set_result(detector)
+        self._loaded.set_result(self._detector)
         try:
-            self._serve(detector)
+            self._serve()
         finally:
-            detector.backend.close()
+            self._detector.backend.close()
 
-    def _serve(self, detector: Detector) -> None:
+    def _serve(self) -> None:
         while not self._stopping:
             self._set_busy(True)
-            if self._failed or not self._step(detector):
+            if self._failed or not self._step():
                 self._set_busy(False)
                 self._source.wait(self._failed)
 
@@ -131,22 +135,50 @@ class FrameWorker:
             self._busy = busy
             self._changed.notify_all()
 
-    def _step(self, detector: Detector) -> bool:
+    def finish(self) -> None:
+        """Finish what is in flight; called in the thread."""
+        while self._detector.in_flight:
+            self._collect()
+
+    def replace(self, detector: Detector) -> None:
+        """Go on with another detector; called in the thread, with nothing in flight."""
+        self._detector = detector
+
+    def _collect(self) -> None:
+        for frame in self._detector.collect():
+            self._publish(frame)
+
+    def _step(self) -> bool:
         """Go one step on; return False if there is nothing to do until the source says so."""
         try:
             while self._calls:
-                self._calls.popleft()(detector)
+                self._calls.popleft()(self._detector)
+            detector = self._detector
             item = self._source.take(detector.backend.max_batch)
             if item is not None:
                 self._submit(detector, item)
             # With a run in flight there is work to do even without a new image.
             if detector.in_flight and (
                     item is None or detector.in_flight >= detector.backend.depth):
-                for frame in detector.collect():
-                    self._publish(frame)
+                self._collect()
                 return True
             return item is not None
         except Exception as error:  # whatever it is, the node must live and say it
-            self._failed = True
-            self._fail(error)
-            return False
+            return self._rescued(error)
+
+    def _rescued(self, error: Exception) -> bool:
+        """Have another detector finish what this one did not; return False if there is none."""
+        failed, other = self._detector, self._rescue(error)
+        if other is not None:
+            self._detector = other
+            try:
+                for shot in failed.hand_over():
+                    shot.stream.renew(shot)
+                    other.submit([shot])
+                    self._collect()
+                return True
+            except Exception as another:
+                error = another
+        self._failed = True
+        self._fail(error)
+        return False

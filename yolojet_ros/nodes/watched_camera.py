@@ -16,6 +16,7 @@ from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
 from yolojet_ros.core.image_formats import ImageError, ImageView
+from yolojet_ros.core.model_card import ModelCard
 from yolojet_ros.core.text import shown
 from yolojet_ros.inference.backend import Backend
 from yolojet_ros.nodes.detector_parameters import DetectorParameters
@@ -191,6 +192,15 @@ class WatchedCamera:
         if wanted.camera_motion != current.camera_motion:
             self._warps.reset()
             stream.camera_motion = _estimator(wanted.camera_motion)
+
+    def adopt(self, backend: Backend) -> None:
+        """Go on with another model of the same outputs, from the next image on."""
+        self._stream.adopt(backend.card)
+        self.outputs.adopt(backend, self._used)
+
+    def stream_for(self, card: ModelCard) -> Stream:
+        """Return what a user would see of this camera by another model, without tracks."""
+        return Stream(card, self._used.filters_of(self.name))
 
     def take(self) -> Optional[Shot]:
         """Return the newest image ready for the model, None if there is none, or none yet."""

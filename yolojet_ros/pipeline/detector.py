@@ -10,7 +10,7 @@ import numpy as np
 
 from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.stage_times import StageTimes
-from yolojet_ros.inference.backend import Backend
+from yolojet_ros.inference.backend import Backend, BackendError
 from yolojet_ros.pipeline.stream import Frame, Shot, Stream
 
 
@@ -29,6 +29,7 @@ class Detector:
         cv2.setNumThreads(1)
         self.backend = backend
         self._runs: Deque[List[Shot]] = deque()
+        self._left: List[Shot] = []  # by a run that failed to start
 
     @property
     def in_flight(self) -> int:
@@ -47,9 +48,13 @@ class Detector:
             shot.times = StageTimes()
             if self.backend.blocks:
                 shot.stream.start(shot)
-        self.backend.submit(
-            [shot.view for shot in shots], [shot.used for shot in shots],
-            [shot.times for shot in shots])
+        try:
+            self.backend.submit(
+                [shot.view for shot in shots], [shot.used for shot in shots],
+                [shot.times for shot in shots])
+        except BackendError:
+            self._left.extend(shots)
+            raise
         self._runs.append(list(shots))
         # Where this thread is free while the network runs, it looks itself, and others help it
         # with further cameras; beside a single one they would only take the interpreter from it.
@@ -61,14 +66,21 @@ class Detector:
 
     def collect(self) -> List[Frame]:
         """Finish the oldest run; return its frames in the order of its shots."""
-        shots = self._runs.popleft()
         found = self.backend.collect()
+        shots = self._runs.popleft()
         if any(detections.broken for detections in found):
             self.backend.warn(
                 f'{self.backend.card.source} gave rows that no detection can be (a score above 1, '
                 'an infinite or NaN value, an unknown class); they are dropped and counted as '
                 'broken_rows: export it in FP32, or build its engine again')
         return [shot.stream.finish(shot, detections) for shot, detections in zip(shots, found)]
+
+    def hand_over(self) -> List[Shot]:
+        """Return the images that were not collected, for another detector: this one failed."""
+        shots = [shot for run in self._runs for shot in run] + self._left
+        self._runs.clear()
+        self._left.clear()
+        return shots
 
     def process(
         self, stream: Stream, view: ImageView, stamp: float, context: Any = None,

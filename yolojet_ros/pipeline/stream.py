@@ -10,6 +10,7 @@ from typing import Any, Optional
 import numpy as np
 
 from yolojet_ros.core.detections import Detections
+from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.filters import FilterParams, Selection
 from yolojet_ros.core.image_formats import ImageView
 from yolojet_ros.core.model_card import ModelCard
@@ -117,6 +118,26 @@ class Stream:
         view.check()
         used = self._for_tracker(self.tracker) if self._tracks else self._selection
         return Shot(self, view, stamp, context, warp, used, self._selection)
+
+    def adopt(self, card: ModelCard) -> None:
+        """
+        Go on with another model, between two images; tracks stay while the classes do.
+
+        :raises UserError: if the user's filters name a class that it has not; nothing changes then.
+        """
+        before, self.card = self.card, card
+        try:
+            self.filters = self.filters
+        except UserError:
+            self.card = before
+            raise
+        if card.names != before.names and self.tracker:
+            self.tracker.reset()
+
+    def renew(self, shot: Shot) -> None:
+        """Ready an image that no model finished for the one that was adopted since."""
+        fresh = self.shot(shot.view, shot.stamp)
+        shot.used, shot.published = fresh.used, fresh.published
 
     def start(self, shot: Shot) -> None:
         """

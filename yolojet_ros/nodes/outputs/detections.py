@@ -31,9 +31,13 @@ class DetectionsOutput(Output):
     tasks = OBJECT_TASKS
 
     def __init__(self, node: Node, card: ModelCard, camera: str = '') -> None:
+        self.adopt(card)
+        super().__init__(node, card, camera)
+
+    def adopt(self, card: ModelCard) -> None:
         self._writer = DetectionsWriter(card.names)
         check_writer(self._writer, _SAMPLE, card.names)
-        super().__init__(node, card, camera)
+        super().adopt(card)
 
     @staticmethod
     def kind() -> type:

@@ -22,12 +22,18 @@ class Infos:
     """Says once what a model is, and its classes again when the threshold changes."""
 
     def __init__(self, node: Node, backend: Backend, camera: str = '') -> None:
-        self._node, self._card, self._camera = node, backend.card, camera
+        self._node, self._camera = node, camera
+        self._card = backend.card
         self._threshold: Optional[float] = None  # that was said
         self._vision = node.create_publisher(
             VisionInfo, of_camera(camera, 'vision_info'), _LATCHED)
         self._labels = node.create_publisher(
             LabelInfo, of_camera(camera, 'label_info'), _LATCHED)
+        self.adopt(backend)
+
+    def adopt(self, backend: Backend) -> None:
+        """Publish who detects from now on; `apply` publishes the class names."""
+        self._card, self._threshold = backend.card, None
         self._vision.publish(messages.vision_info_message(
             self._header(), backend.card, backend.description))
 

@@ -69,6 +69,10 @@ class Output(ABC):
     def kind() -> type:
         """Return the type of its messages."""
 
+    def adopt(self, card: ModelCard) -> None:
+        """Show what another model sees from now on; its task is the same."""
+        self.card = card
+
     def apply(self, parameters: DetectorParameters) -> None:
         """Take the node's parameters: before the first image, and when they change."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List
+from typing import Dict, List, Type
 
 from rclpy.node import Node
 from std_msgs.msg import Header
@@ -23,6 +23,19 @@ from yolojet_ros.nodes.outputs.output import Output, Result
 OUTPUTS = (DetectionsOutput, ClassificationOutput, InstanceMask, ClassMask, Keypoints, DebugImage)
 
 
+def kinds(backend: Backend) -> List[Type[Output]]:
+    """Return which outputs a model has; the backend warns of those that it cannot have."""
+    card, found = backend.card, []
+    for kind in OUTPUTS:
+        if card.task in kind.tasks:
+            obstacle = kind.obstacle(card)
+            if obstacle:
+                backend.warn(obstacle)
+            else:
+                found.append(kind)
+    return found
+
+
 class Outputs:
     """
     The topics of a model's task, from configure to cleanup.
@@ -38,18 +51,19 @@ class Outputs:
         self._outputs: List[Output] = []
         self._infos = Infos(node, backend, camera)
         try:
-            for kind in OUTPUTS:
-                if backend.card.task not in kind.tasks:
-                    continue
-                obstacle = kind.obstacle(backend.card)
-                if obstacle:
-                    backend.warn(obstacle)
-                else:
-                    self._outputs.append(kind(node, backend.card, camera))
+            for kind in kinds(backend):
+                self._outputs.append(kind(node, backend.card, camera))
             self.apply(parameters)
         except BaseException:
             self.close()
             raise
+
+    def adopt(self, backend: Backend, parameters: DetectorParameters) -> None:
+        """Show what another model sees from now on; its `kinds` are the same."""
+        self._infos.adopt(backend)
+        for output in self._outputs:
+            output.adopt(backend.card)
+        self.apply(parameters)
 
     def apply(self, parameters: DetectorParameters) -> None:
         """Take the node's parameters."""

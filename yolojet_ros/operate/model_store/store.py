@@ -204,6 +204,17 @@ class ModelStore:
             if not state.confirmed:
                 self.states.write(state.confirming())
 
+    def end_trial(self, version: str) -> None:
+        """
+        Take back a try that `start_trial` counted: the node was told to end, nothing failed.
+
+        :raises UserError: if it cannot be written.
+        """
+        with self.states.locked():
+            state = self.states.read()
+            if state.active == version and not state.confirmed and state.tries:
+                self.states.write(replace(state, tries=state.tries - 1))
+
     def give_up(self, version: str, reason: str) -> StoredModel:
         """
         Go back to the version before, the last that ran well, and return it.

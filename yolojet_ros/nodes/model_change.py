@@ -1,0 +1,304 @@
+"""One change of the model of a running detector: beside the old one, in its place, or back."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, wait
+import threading
+import traceback
+from typing import Callable, Deque, Optional, Protocol, Sequence
+
+from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.text import one_line
+from yolojet_ros.nodes.detector_parameters import DetectorParameters
+from yolojet_ros.nodes.frame_worker import FrameWorker
+from yolojet_ros.nodes.outputs.outputs import kinds
+from yolojet_ros.nodes.watched_camera import WatchedCamera
+from yolojet_ros.operate.model_store import ModelStore, StoredModel
+from yolojet_ros.operate.model_trial import Trial, Verification
+from yolojet_ros.pipeline.detector import Detector
+from yolojet_ros.pipeline.stream import Frame
+
+_IMAGE_SECONDS = 10.0  # within which an image must come to verify a model on
+_FINISH_SECONDS = 5.0  # that the images in work may take before the other model has its turn
+_ABANDON_SECONDS = 1.0  # that a load which nobody waits for may still take
+
+
+class Changed(Protocol):
+    """
+    The node whose model is changed, besides what every node has.
+
+    detector, worker: what it has now; a change replaces the detector in the worker's thread
+    """
+
+    cameras: Sequence[WatchedCamera]
+    detector: Detector
+    worker: FrameWorker
+
+    def load(self, model: str) -> Detector:
+        """Load a model with the parameters of the node; called by any thread."""
+
+
+class Owner(Protocol):
+    """Whoever began a change and is told of it, by its thread."""
+
+    def on_version(self, stored: Optional[StoredModel]) -> None:
+        """Take which version of the store runs from now on; None for a model of no store."""
+
+    def on_refusal(self, text: str) -> None:
+        """Say that a version was refused, or gone back from."""
+
+    def reload(self) -> None:
+        """Configure anew with what the store has active now: what runs is not to go on."""
+
+
+class ModelChange:
+    """
+    The way of one version from the store to the images, in a thread of its own.
+
+    It is loaded while the old model works on. Both see a number of live images. Between two images
+    the one takes the place of the other, and the old model stays in memory until the new one has
+    worked for its first minute. What speaks against the new one leads back to the old one, in the
+    node and in the store.
+
+    :param stored: what the store has active
+    :param before: the version that runs now, None for a model of no store
+    :param usual: latencies of the model that runs now, in milliseconds
+    :param answer: called once, with whether the version runs, and a sentence
+
+    `on_frame` and `rescue` are called by the thread of the frames.
+    """
+
+    def __init__(
+        self, node: Changed, owner: Owner, store: ModelStore, stored: StoredModel,
+        before: Optional[StoredModel], used: DetectorParameters, usual: Sequence[float] = (),
+        answer: Callable[[bool, str], None] = lambda runs, text: None,
+    ) -> None:
+        self._node, self._owner, self._store, self._used = node, owner, store, used
+        self._stored, self._before = stored, before
+        self._usual, self._answer = usual, answer
+        self._old: Optional[Detector] = None
+        self._new: Optional[Detector] = None
+        self._trial: Optional[Trial] = None
+        self._frames: Optional[Deque[Frame]] = None  # the newest, while they are looked at
+        self._changed = threading.Condition()
+        self._abandoned = False
+        self._phase = 'loading'
+        self._thread: Optional[threading.Thread] = None
+
+    def start(self) -> None:
+        """Begin to bring the version to the images."""
+        self._begin(self._bring)
+
+    def watch(self) -> None:
+        """Begin to watch the version, which was configured: there is no model beside it."""
+        self._new = self._node.detector
+        self._trial = Trial(self._used.trial_seconds)
+        self._begin(self._judge)
+
+    def _begin(self, run: Callable[[], None]) -> None:
+        self._thread = threading.Thread(target=run, name='model_change', daemon=True)
+        self._thread.start()
+
+    @property
+    def phase(self) -> str:
+        """Return what is being done, '' if it is over."""
+        if not self._thread.is_alive():
+            return ''
+        trial = self._trial
+        phase = self._phase if trial is None else f'on trial for {trial.left:.0f} s more'
+        return f'{phase}: {self._stored.version}'
+
+    def abandon(self) -> None:
+        """Give it up where it stands; the worker has stopped and closed what it ran."""
+        with self._changed:
+            self._abandoned = True
+            self._changed.notify_all()
+        if self._thread is not threading.current_thread():
+            self._thread.join(_ABANDON_SECONDS)
+
+    # ---- the thread of the frames
+
+    def on_frame(self, frame: Frame) -> None:
+        """Take a published result."""
+        trial, frames = self._trial, self._frames
+        if frames is not None:
+            frames.append(frame)
+            self._notify()
+        if trial is not None and trial.on_frame(frame.times.total, frame.detections.broken):
+            self._notify()
+
+    def rescue(self, error: Exception) -> Optional[Detector]:
+        """Return the old model's detector if the new one failed on its trial, else None."""
+        trial = self._trial
+        if trial is None or trial.verdict is not None:
+            return None
+        if self._old is not None:
+            self._adopt(self._old)
+        trial.fail(f'{type(error).__name__}: {one_line(str(error))}')
+        self._notify()
+        return self._old
+
+    def _switch(self, before: Detector) -> None:
+        """Put the new model in the place of the old one; nothing is in flight then."""
+        self._node.worker.finish()
+        try:
+            self._adopt(self._new)
+        except UserError:  # by a filter that was set a moment ago
+            self._adopt(before)
+            raise
+        self._node.worker.replace(self._new)
+        self._old, self._trial = before, Trial(self._used.trial_seconds, self._usual)
+
+    def _switch_back(self, _: Detector) -> None:
+        self._node.worker.finish()
+        self._adopt(self._old)
+        self._node.worker.replace(self._old)
+
+    def _adopt(self, detector: Detector) -> None:
+        for camera in self._node.cameras:
+            camera.adopt(detector.backend)
+        self._node.detector = detector
+
+    # ---- its own thread
+
+    def _bring(self) -> None:
+        try:
+            self._stored = self._store.start_trial()
+            self._new = self._node.load(str(self._stored.model))
+            self._verify()
+            self._in_worker(self._switch)
+        except Exception as error:
+            self._refuse(error)
+            return
+        self._owner.on_version(self._stored)
+        text = (f'version {self._stored.version} runs now, on trial for '
+                f'{self._used.trial_seconds:.0f} s')
+        self._node.get_logger().info(text)
+        self._answer(True, text)
+        self._judge()
+
+    def _verify(self) -> None:
+        """Let both models see live images; raises what speaks against the new one."""
+        old, new = self._node.detector.backend, self._new.backend
+        if kinds(new) != kinds(old):
+            raise UserError(
+                f'it is a model to {new.card.task} and has other topics than the one that runs, a '
+                f'model to {old.card.task}; clean up the node and configure it to change over')
+        self._used.resolve(new.card.names)
+        streams = {camera: camera.stream_for(new.card) for camera in self._node.cameras}
+        verification = Verification(
+            self._used.verification_frames, new.card.names == old.card.names)
+        self._frames = frames = deque(maxlen=1)
+        try:
+            while verification.done < verification.frames:
+                self._phase = f'verifying ({verification.done} of {verification.frames} images)'
+                before = self._next(frames)
+                job = before.context
+                after = self._new.process(streams[job.camera], job.view, 0.0)
+                verification.add(before.detections, before.times.total,
+                                 after.detections, after.times.total)
+        finally:
+            self._frames = None
+        self._phase = 'switching'
+        if verification.fault:
+            raise UserError(verification.fault)
+
+    def _next(self, frames: Deque[Frame]) -> Frame:
+        """Wait for an image that the old model has seen."""
+        with self._changed:
+            self._changed.wait_for(lambda: frames or self._abandoned, _IMAGE_SECONDS)
+        if self._abandoned:
+            raise UserError('the node was told to stop meanwhile')
+        if not frames:
+            raise UserError(f'no image came within {_IMAGE_SECONDS:.0f} s to verify it on; see '
+                            'that a camera publishes, and ask again')
+        return frames.popleft()
+
+    def _in_worker(self, function: Callable[[Detector], None]) -> None:
+        """Have the worker call a function between two images; raises what it raises."""
+        done: Future = Future()
+
+        def run(detector: Detector) -> None:
+            if done.set_running_or_notify_cancel():
+                try:
+                    function(detector)
+                except Exception as error:
+                    done.set_exception(error)
+                    if not isinstance(error, UserError):
+                        raise
+                else:
+                    done.set_result(None)
+        self._node.worker.call(run)
+        if not wait([done], _FINISH_SECONDS).done and done.cancel():
+            raise UserError(f'an image has been in work for {_FINISH_SECONDS:.0f} s')
+        done.result()
+
+    def _judge(self) -> None:
+        """Wait for the end of the trial; keep the version, or go back."""
+        trial = self._trial
+        with self._changed:
+            self._changed.wait_for(lambda: trial.verdict is not None or self._abandoned)
+        if trial.verdict == '':
+            self._keep()
+        elif trial.verdict is not None:
+            self._go_back(trial.verdict)
+        else:
+            self._end_trial()
+        for detector in (self._old, self._new):
+            if detector is not None and detector is not self._node.detector:
+                detector.backend.close()
+
+    def _keep(self) -> None:
+        text = f'version {self._stored.version} has run well'
+        try:
+            self._store.confirm(self._stored.version)
+        except UserError as error:
+            self._owner.on_refusal(f'{text}, but the store cannot keep that: {error}')
+            return
+        self._node.get_logger().info(f'{text} and is kept')
+
+    def _go_back(self, reason: str) -> None:
+        text = f'went back from version {self._stored.version}: {reason}'
+        text += self._store_goes_back(reason)
+        if self._old is None:
+            self._owner.on_refusal(text)
+            self._owner.reload()
+            return
+        if self._node.detector is not self._old:
+            self._in_worker(self._switch_back)
+        self._owner.on_version(self._before)
+        self._owner.on_refusal(text)
+
+    def _refuse(self, error: Exception) -> None:
+        """Leave the node with the old model, and the store, too."""
+        self._node.get_logger().debug(traceback.format_exc())
+        if self._new is not None:
+            self._new.backend.close()
+        reason = one_line(str(error))
+        text = f'version {self._stored.version} is refused: {reason}'
+        if self._abandoned:
+            self._end_trial()
+        else:
+            text += self._store_goes_back(reason)
+            self._owner.on_refusal(text)
+        self._answer(False, text)
+
+    def _end_trial(self) -> None:
+        """Have the store count no failure where the node was told to stop."""
+        try:
+            self._store.end_trial(self._stored.version)
+        except UserError as error:
+            self._node.get_logger().warning(f'the store cannot be told of the end: {error}')
+
+    def _store_goes_back(self, reason: str) -> str:
+        """Let the store go back; return what is to be said of it."""
+        try:
+            before = self._store.give_up(self._stored.version, reason)
+        except UserError as error:
+            return f'; the store still has it active: {error}'
+        return f'; the store has version {before.version} active again'
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
