@@ -112,11 +112,23 @@ def test_cameras_of_one_node_are_compared_with_a_node_each():
     assert max(one['memory_mb'], shared['memory_mb']) < apart['memory_mb']
 
 
+def test_a_change_of_the_model_is_watched_from_outside():
+    done = _bench('--update', '--seconds', '4', '--size', '320x240', '--rate', '10', '--json',
+                  '--set', 'verification_frames=3')
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)['rows']
+    assert [row['what'] for row in found['rows']] == ['before', 'while it changes', 'after']
+    assert found['change_seconds'] > 0.3, 'three images of ten in a second'
+    results = sum(row['results'] for row in found['rows'])
+    assert 0.8 * found['all_sent'] - 15 <= results <= found['all_sent']
+    assert found['missing'] >= found['all_dropped_superseded'] + found['all_lost_in_middleware']
+
+
 @pytest.mark.parametrize('arguments, words', [
     (('--flood', '0'), 'give a whole number from 1'), (('--flood', '30,x'), '"x" was given'),
     (('--flood', '30', '--size', '12'), 'such as 1280x720'), (('--json',), 'or name its benchmark, too'),
-    (('--node', '--rate', '10'), '--rate is an option of --cameras, not of --node'),
-    (('--scene', '--set', 'a=1'), '--set is an option of --flood, --cameras, not of --scene'),
+    (('--node', '--rate', '10'), '--rate is an option of --cameras, --update, not of --node'),
+    (('--scene', '--set', 'a=1'), '--set is an option of --flood, --cameras, --update, not of --scene'),
     (('--tracker', '--seconds', '2'), '--seconds is'), (('--messages', '--model', 'm'), 'not of'),
     (('--cpu', '--size', '64x64'), 'not of --cpu'), (('--seconds', '2'), 'which is not given'),
     (('--scene', '--without-network'), '--without-network is an option of --flood, --cameras'),

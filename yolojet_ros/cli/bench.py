@@ -23,8 +23,8 @@ _MOST_RATE = 10000  # Hz
 _MOST_PIXELS = 8192  # along an edge
 
 _BENCHMARKS = (
-    'node', 'scene', 'messages', 'tracker', 'transport', 'cpu', 'flood', 'cameras')
-_LOADS = ('flood', 'cameras')
+    'node', 'scene', 'messages', 'tracker', 'transport', 'cpu', 'flood', 'cameras', 'update')
+_LOADS = ('flood', 'cameras', 'update')
 _PIPELINE = ''  # the benchmark without a name
 
 
@@ -38,7 +38,7 @@ class _Option(NamedTuple):
 
 _OPTIONS = {
     'model': _Option('--model', (_PIPELINE, 'node', 'cpu', *_LOADS), None),
-    'rate': _Option('--rate', ('cameras',), 5),
+    'rate': _Option('--rate', ('cameras', 'update'), None),
     'seconds': _Option('--seconds', ('node', 'transport', 'cpu', *_LOADS), 10.0),
     'size': _Option('--size', _LOADS, _SIZE),
     'backend': _Option('--backend', _LOADS, 'auto'),
@@ -77,21 +77,25 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         'the other, such as 30,60,120,240,480'))
     what.add_argument('--cameras', type=whole(1, 64), metavar='N', help=(
         'measure N cameras through one node against a node for each'))
+    what.add_argument('--update', action='store_true', help=(
+        'measure what a node loses while it changes over to another version of its model'))
     parser.add_argument('--rate', type=whole(1, _MOST_RATE), metavar='HZ', help=(
-        'images in a second of each camera of --cameras (default: 5)'))
+        'images in a second of each camera of --cameras (default: 5) or of --update (30)'))
     parser.add_argument('--seconds', type=float, metavar='S', help=(
-        'length of each run of --node, --transport, --cpu, --flood and --cameras (default: 10)'))
+        'length of each run of --node, --transport, --cpu, --flood, --cameras and --update '
+        '(default: 10)'))
     parser.add_argument('--size', type=_image_size, metavar='WxH', help=(
-        'size of the images of --flood and --cameras (default: 1280x720)'))
-    parser.add_argument('--backend', choices=('auto', 'tensorrt', 'onnxruntime'),
-                        help='what runs the network of --flood and --cameras (default: auto)')
+        'size of the images of --flood, --cameras and --update (default: 1280x720)'))
+    parser.add_argument('--backend', choices=('auto', 'tensorrt', 'onnxruntime'), help=(
+        'what runs the network of --flood, --cameras and --update (default: auto)'))
     parser.add_argument('--without-network', action='store_true', default=None, help=(
-        'put one that takes no time in the place of the network of --flood and --cameras'))
+        'put one that takes no time in the place of the network of --flood, --cameras and '
+        '--update'))
     parser.add_argument('--set', action='append', metavar='NAME=VALUE', dest='settings', help=(
-        'a parameter of the nodes of --flood and --cameras, VALUE as in config/detect.yaml; may '
-        'be repeated (cameras are called camera_0, camera_1, ...)'))
+        'a parameter of the nodes of --flood, --cameras and --update, VALUE as in '
+        'config/detect.yaml; may be repeated (cameras are called camera_0, camera_1, ...)'))
     parser.add_argument('--json', action='store_true', default=None, help=(
-        'print the rows of --flood or --cameras as JSON'))
+        'print the rows of --flood, --cameras or --update as JSON'))
     parser.set_defaults(run=run)
 
 
@@ -111,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _bench_messages()
     if arguments.tracker:
         return _bench_tracker()
-    if arguments.flood or arguments.cameras:
+    if arguments.flood or arguments.cameras or arguments.update:
         return _bench_load(arguments)
     if arguments.transport:
         from yolojet_ros.cli.bench_transport import bench_transport
@@ -192,7 +196,7 @@ def _bench_load(arguments: argparse.Namespace) -> int:
 
 
 def _measure_load(arguments: argparse.Namespace, folder: Path) -> int:
-    from yolojet_ros.cli import bench_cameras, bench_flood
+    from yolojet_ros.cli import bench_cameras, bench_flood, bench_update
     from yolojet_ros.core.knob_values import parse_size, read_words
 
     model, size, seconds = _model(arguments), arguments.size, arguments.seconds
@@ -214,11 +218,18 @@ def _measure_load(arguments: argparse.Namespace, folder: Path) -> int:
                  f'the sender for an image; of best: where not all came out; {counts}')
         rows = bench_flood.measure(arguments.flood, seconds, size, detector)
         show = bench_flood.print_rows
+    elif arguments.update:
+        rate = arguments.rate or 30
+        title = (f'{model.name}, {images}, {rate} Hz, {seconds:g} s; milliseconds from stamp to '
+                 'result received, and between two results')
+        rows = bench_update.measure(rate, seconds, size, detector)
+        show = bench_update.print_rows
     else:
-        title = (f'{model.name}, {images} for each camera, {arguments.rate} Hz, {seconds:g} s; '
+        rate = arguments.rate or 5
+        title = (f'{model.name}, {images} for each camera, {rate} Hz, {seconds:g} s; '
                  'milliseconds from stamp to result received, and percent of a core, memory and '
                  f'GPU memory of all nodes together; {counts}')
-        rows = bench_cameras.measure(arguments.cameras, arguments.rate, seconds, size, detector)
+        rows = bench_cameras.measure(arguments.cameras, rate, seconds, size, detector)
         show = bench_cameras.print_rows
     if arguments.json:
         print(json.dumps({'model': model.name, 'width': size[0], 'height': size[1],

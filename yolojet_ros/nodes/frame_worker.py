@@ -168,17 +168,18 @@ class FrameWorker:
 
     def _rescued(self, error: Exception) -> bool:
         """Have another detector finish what this one did not; return False if there is none."""
-        failed, other = self._detector, self._rescue(error)
-        if other is not None:
-            self._detector = other
-            try:
+        failed = self._detector
+        try:
+            other = self._rescue(error)
+            if other is not None:
+                self._detector = other
                 for shot in failed.hand_over():
                     shot.stream.renew(shot)
                     other.submit([shot])
                     self._collect()
                 return True
-            except Exception as another:
-                error = another
+        except Exception as another:
+            error = another
         self._failed = True
         self._fail(error)
         return False

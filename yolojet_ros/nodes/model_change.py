@@ -265,8 +265,12 @@ class ModelChange:
             self._owner.on_refusal(text)
             self._owner.reload()
             return
-        if self._node.detector is not self._old:
-            self._in_worker(self._switch_back)
+        try:
+            if self._node.detector is not self._old:
+                self._in_worker(self._switch_back)
+        except Exception as error:  # whatever it is, there is one more way
+            text += f'; the model before cannot go on ({one_line(str(error))}) and is loaded anew'
+            self._owner.reload()
         self._owner.on_version(self._before)
         self._owner.on_refusal(text)
 
