@@ -145,7 +145,7 @@ class StateFolder:
                 if time.monotonic() > end:
                     raise UserError(f'another process has held {self._folder} for '
                                     f'{_LOCK_SECONDS:.0f} s; end it, and try again')
-                time.sleep(0.01)
+                time.sleep(0.002)
             yield
         finally:
             os.close(handle)
@@ -183,6 +183,8 @@ class StateFolder:
         """Remove what is not the state, but the one before, which may be being read."""
         current = self._folder / _CURRENT
         keep = (os.readlink(current) if os.path.lexists(current) else '', before)
+        if os.path.lexists(self._folder / _NEW):
+            (self._folder / _NEW).unlink()
         for path in self._folder.glob(_KIND + '-*'):
             if path.name not in keep:
                 remove(path)

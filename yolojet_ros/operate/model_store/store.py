@@ -22,8 +22,9 @@ import shutil
 from typing import Dict, List, Optional, Union
 
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.core.files import home_path, read_text
-from yolojet_ros.operate.model_store.disk import sync_folder, write_file, writing
+from yolojet_ros.core.files import held_folder, home_path, read_text
+from yolojet_ros.operate.model_store.disk import (
+    remove, scratch, sync_folder, write_file, writing)
 from yolojet_ros.operate.model_store.keys import (
     NoCryptography, PublicKey, read_public, read_trusted, SUFFIX)
 from yolojet_ros.operate.model_store.state import Past, State, StateFolder
@@ -83,7 +84,8 @@ class ModelStore:
             if not os.path.lexists(folder / 'active'):
                 os.symlink('state/current/model', folder / 'active')
             temporary = folder / ('.' + _MARK)
-            temporary.unlink() if temporary.exists() else None
+            if temporary.exists():
+                temporary.unlink()
             write_file(temporary, json.dumps(_FORMAT).encode())
             os.replace(temporary, mark)
             sync_folder(folder)
@@ -101,12 +103,12 @@ class ModelStore:
         target = self.keys / (key.name + SUFFIX)
         if os.path.lexists(target):
             raise UserError(f'another key called {key.name} is trusted already; rename {path}')
-        temporary = self.keys / ('.' + key.name)
-        with writing(self.keys):
-            temporary.unlink() if os.path.lexists(temporary) else None
-            write_file(temporary, path.read_bytes())
-            os.replace(temporary, target)
+        with held_folder(self.incoming), writing(self.keys):
+            folder = scratch(self.incoming, 'add')
+            write_file(folder / target.name, path.read_bytes())
+            os.rename(folder / target.name, target)
             sync_folder(self.keys)
+            remove(folder)
         return key
 
     def distrust(self, name: str) -> None:
