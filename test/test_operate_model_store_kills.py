@@ -32,7 +32,7 @@ def _check_whole(store):
     assert (store.folder / 'active').resolve() == store.versions / state.active
     for version in store.names():
         store.check(version)
-    for past in state.past:
+    for past in state.ways_back()[:1]:
         assert (store.versions / past.version).is_dir()
 
 
@@ -96,6 +96,8 @@ def test_killed_at_every_step(name, samples, template, tmp_path):
             for suffix in ('.engine', '.engine.json'):
                 (folder / 'versions' / '1.1.0' / f'crates{suffix}').write_text(f'old{suffix}')
         store = ModelStore(folder)
+        if name == 'trials':  # the last try, then the way back
+            store.start_trial(), store.start_trial()
         was_killed = killed(lambda: action(ModelStore(folder), samples), change)
         _check_whole(store)
         _engine_fits(store)

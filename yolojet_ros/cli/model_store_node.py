@@ -39,7 +39,7 @@ def load_model(node: str, seconds: float, report: Callable[[str], None]) -> str:
     try:
         service = '/' + node.strip('/') + '/load_model'
         client = teller.create_client(Trigger, service)
-        if not client.wait_for_service(min(_FOUND_SECONDS, seconds)):
+        if not client.wait_for_service(_FOUND_SECONDS):
             raise RunFailed(
                 f'it is active in the store, but there is no service {service}; is the node '
                 'running, with model_store set, on this ROS_DOMAIN_ID? At its next start it takes '

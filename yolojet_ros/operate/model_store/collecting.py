@@ -6,7 +6,6 @@ from dataclasses import replace
 import fcntl
 import os
 from pathlib import Path
-import tempfile
 from typing import List, NamedTuple
 
 from yolojet_ros.operate.model_store.adding import working
@@ -29,28 +28,33 @@ def collect(store: ModelStore, keep: int) -> Collected:
 
     :raises UserError: if another command is at work, or the store cannot be written.
     """
-    with working(store):
-        with store.states.locked(), writing(store.folder):
+    with working(store), writing(store.folder):
+        for path in store.incoming.iterdir():  # first, as the disk may be full
+            remove(path)
+            if os.path.lexists(path):
+                path.unlink()
+        with store.states.locked():
             state = store.states.read()
             back = [past.version for past in state.ways_back()[:1]]
             old = store.names()
-            old = [name for name in old[:len(old) - keep] if name not in (state.active, *back)]
+            old = [name for name in old[:max(0, len(old) - keep)]
+                   if name not in (state.active, *back)]
             used = [name for name in old if _is_used(store.versions / name)]
             gone = [name for name in old if name not in used]
-            # First what remembers them: a state never names what is not there.
-            after = replace(state.without(gone), highest=store.highest())
+            highest = store.highest()
+            if highest > store.highest(without=gone):
+                store.states.write(replace(state, highest=highest))
+            for name in gone:
+                os.rename(store.versions / name, store.incoming / f'gone-{name}')
+            sync_folder(store.versions)
+        for name in gone:
+            remove(store.incoming / f'gone-{name}')
+        with store.states.locked():
+            state = store.states.read()
+            after = state.without(gone)
             if after != state:
                 store.states.write(after)
             store.states.clean()
-            for name in gone:
-                trash = Path(tempfile.mkdtemp(prefix='gone-', dir=store.incoming))
-                os.rename(store.versions / name, trash / name)
-            sync_folder(store.versions)
-        for path in store.incoming.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                remove(path)
-            else:
-                path.unlink()
     return Collected(gone, used)
 
 

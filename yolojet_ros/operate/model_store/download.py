@@ -12,8 +12,7 @@ import time
 from typing import Any, Callable, Dict, Optional
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import (
-    build_opener, HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request)
+from urllib.request import build_opener, HTTPRedirectHandler, Request
 
 from yolojet_ros.core.errors import RunFailed, UserError
 from yolojet_ros.core.files import atomic_path, read_text
@@ -57,8 +56,8 @@ class Download:
         if start:
             headers.update({'Range': f'bytes={start}-', 'If-Range': validator})
         try:
-            with self._opener().open(Request(self._url, headers=headers),
-                                     timeout=self._timeout) as response:
+            with build_opener(_Redirect(self._check_scheme)).open(
+                    Request(self._url, headers=headers), timeout=self._timeout) as response:
                 self._take(response, start, report)
         except HTTPError as error:
             if error.code == 416 and start:  # there is nothing behind what is here
@@ -150,10 +149,6 @@ class Download:
     def _note(self, facts: Dict[str, str]) -> None:
         with atomic_path(self._facts) as temporary:
             temporary.write_text(json.dumps(facts))
-
-    def _opener(self) -> OpenerDirector:
-        opener = build_opener(ProxyHandler(), _Redirect(self._check_scheme))
-        return opener
 
     def _check_scheme(self, url: str) -> None:
         try:

@@ -19,7 +19,7 @@ import json
 import os
 from pathlib import Path
 import shutil
-from typing import Dict, List, Optional, Union
+from typing import Collection, Dict, List, Optional, Union
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.files import held_folder, home_path, read_text
@@ -144,10 +144,14 @@ class ModelStore:
         """
         return verified(self.versions / version, self.trusted())
 
-    def highest(self) -> int:
-        """Return the largest sequence number that ever was in the store."""
+    def highest(self, without: Collection[str] = ()) -> int:
+        """
+        Return the largest sequence number that ever was in the store.
+
+        :param without: versions that are not looked at, as they are to be removed
+        """
         found = [self.states.read().highest]
-        for name in self.names():
+        for name in set(self.names()).difference(without):
             try:
                 found.append(read_manifest(self.versions / name).sequence)
             except UserError:
