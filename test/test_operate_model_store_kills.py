@@ -7,14 +7,21 @@ import pytest
 from store_samples import add, killed, Samples
 
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.operate.model_store import building, keys, ModelStore
+from yolojet_ros.operate.model_store import adding, building, keys, ModelStore
 from yolojet_ros.operate.model_store.adding import working
+from yolojet_ros.operate.model_store.checking import ModelFacts
 from yolojet_ros.operate.model_store.collecting import collect
 
 
 @pytest.fixture(scope='module')
 def samples(tmp_path_factory):
     return Samples(tmp_path_factory.mktemp('samples'))
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """Do not let the models run each time, which changes no file."""
+    monkeypatch.setattr(adding, 'load_model', lambda path: ModelFacts('detect', (), ''))
 
 
 @pytest.fixture(scope='module')
@@ -110,6 +117,21 @@ def test_killed_at_every_step(name, samples, template, tmp_path):
         if not was_killed:
             break
     assert not was_killed and change >= 3
+
+
+def test_mending_killed_at_every_step(samples, template, tmp_path):
+    for change in range(100):
+        store = ModelStore(shutil.copytree(template, tmp_path / str(change), symlinks=True))
+        (store.versions / '1.2.0' / 'crates.onnx').write_bytes(b'damaged')
+        was_killed = killed(lambda: add(store, samples.bundles[2]), change)
+        assert store.start_trial().version in ('1.1.0', '1.2.0')
+        add(store, samples.bundles[2])
+        store.check('1.2.0')
+        _check_whole(store)
+        _check_clean(store)
+        if not was_killed:
+            break
+    assert not was_killed and change >= 10
 
 
 def test_creation_killed_at_every_step(samples, tmp_path):

@@ -54,7 +54,7 @@ def add_bundle(
 
     :param report: gets what the user should know, a line at a time
     :param allow_unsigned: take a bundle that nobody has signed
-    :param allow_downgrade: take one whose sequence number is not above all that were here
+    :param allow_downgrade: take one whose sequence number is below one that was here
     :raises UserError: if it is refused; nothing has changed then.
     """
     with open_bundle(path) as bundle:
@@ -64,10 +64,10 @@ def add_bundle(
         if not signed_by and not allow_unsigned:
             raise UserError(f'{bundle.source} is not signed; sign it with "yolojet model-store '
                             'sign", or take it as it is with --allow-unsigned')
-        if _is_here(store, bundle):
+        if _is_here(store, bundle, report):
             return Added(manifest, signed_by, False)
         highest = store.highest()
-        if manifest.sequence <= highest and not allow_downgrade:
+        if manifest.sequence < highest and not allow_downgrade:
             raise UserError(
                 f'{bundle.source} has the sequence number {manifest.sequence}, and {highest} was '
                 'here already, so it is an old version (sent again by somebody?); take it all '
@@ -77,19 +77,23 @@ def add_bundle(
     return Added(manifest, signed_by, True)
 
 
-def _is_here(store: ModelStore, bundle: Bundle) -> bool:
-    """:raises UserError: if another one is here under the same version."""
+def _is_here(store: ModelStore, bundle: Bundle, report: Report) -> bool:
+    """
+    Return whether this very version is here already, and whole.
+
+    :raises UserError: if another one is here under the same name.
+    """
     folder = store.versions / bundle.manifest.version
     if not os.path.lexists(folder):
         return False
     try:
-        same = (folder / MANIFEST).read_bytes() == bundle.data
-    except OSError:
-        same = False
-    if not same:
+        store.check(folder.name)
+    except UserError as error:
+        report(f'what is here is replaced: {error}')
+        return False
+    if (folder / MANIFEST).read_bytes() != bundle.data:
         raise UserError(f'another {folder.name} is in the store already; give the new one a '
                         'version of its own when it is signed')
-    store.check(folder.name)
     return True
 
 
@@ -108,9 +112,13 @@ def _install(store: ModelStore, bundle: Bundle, report: Report) -> None:
                 write_file(folder / SIGNATURE, bundle.signature)
             folder.chmod(0o755)
             sync_folder(folder)
-            os.rename(folder, store.versions / bundle.manifest.version)
+            target = store.versions / bundle.manifest.version
+            if os.path.lexists(target):  # damaged
+                os.rename(target, store.incoming / f'gone-{target.name}')
+            os.rename(folder, target)
             folder = None
             sync_folder(store.versions)
+            remove(store.incoming / f'gone-{target.name}')
     finally:
         if folder is not None:
             remove(folder)

@@ -70,7 +70,7 @@ def _run(words: List[str]) -> int:
 
     # In a session of its own: what the terminal sends reaches this process alone.
     process = subprocess.Popen(
-        words, stdout=sys.stderr, start_new_session=True, preexec_fn=follow)
+        words, stdout=2, start_new_session=True, preexec_fn=follow)
     try:
         return process.wait()
     except BaseException:

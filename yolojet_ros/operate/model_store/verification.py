@@ -13,7 +13,7 @@ from yolojet_ros.operate.model_store.disk import open_file
 from yolojet_ros.operate.model_store.keys import check_signature, PublicKey
 from yolojet_ros.operate.model_store.manifest import Manifest, MANIFEST, MAX_BYTES, SIGNATURE
 
-_MEND = 'remove it with "gc" once another is active, and add it again'
+_MEND = 'add it again, which replaces it'
 
 
 class Verified(NamedTuple):
