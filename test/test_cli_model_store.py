@@ -145,10 +145,11 @@ def test_wrong_input_changes_nothing(run, samples, tmp_path):
     before = snapshot(tmp_path)
     for line in (
             'activate 9.9', 'activate 1.0.0 --build', 'verify --store /', 'list --store nowhere',
-            'create', 'trust text.onnx', 'trust nobody --remove', 'add text.onnx', 'add .',
+            'create', 'trust text.onnx', 'trust nobody --remove', 'add text.onnx', 'add .', 'activate ../x',
             'sign text.onnx --unsigned --version 1', 'sign . --unsigned --version 1',
             f'sign {samples.model} --unsigned --version ../x', 'keygen text.onnx',
             f'sign {samples.model} --key {samples.public} --version 1',
+            f'sign {samples.model} --unsigned --version 1 --with nowhere',
             f'sign {samples.model} --unsigned --version 1 --with {samples.key} --out '
             f'{samples.model}'):
         if 'build' in line and _has_tensorrt():

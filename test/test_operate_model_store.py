@@ -169,7 +169,10 @@ def test_old_versions_sent_again_are_refused(store, samples):
     other = samples.bundle('1.1.0', 99, out=samples.folder / 'other.tar')
     _refused(store, 'another 1.1.0 is in the store already', lambda: add(store, other))
     _refused(store, 'there is no version 7.0', lambda: store.activate('7.0'))
-    _refused(store, 'there is no version', lambda: store.activate('../versions/7'))
+    elsewhere = store.folder.parent / '1.2.0'
+    shutil.copytree(store.versions / '1.2.0', elsewhere)
+    for path in ('../../1.2.0', '../versions/1.2.0', str(elsewhere), ''):
+        _refused(store, 'version is', lambda: store.activate(path))
 
 
 def test_gc_keeps_what_is_needed(store, samples):
@@ -288,6 +291,11 @@ def test_a_store_is_made_once(tmp_path, samples):
     _refused(store, 'no version is active', store.rollback)
     _refused(store, 'is no public key', lambda: store.trust(samples.key))
     _refused(store, 'no key called x', lambda: store.distrust('x'))
+    (tmp_path / 'home').mkdir(mode=0o700)
+    (tmp_path / 'home' / 'letter').write_text('mine')
+    with pytest.raises(UserError, match='holds other things'):
+        ModelStore.create(tmp_path / 'home')
+    assert (tmp_path / 'home').stat().st_mode & 0o777 == 0o700
     with pytest.raises(UserError, match='there is no group'):
         ModelStore.create(tmp_path / 'b', 'no-such-group')
     (store.folder / 'store.json').write_text('{"format": "yolojet-model-store-2"}')

@@ -181,7 +181,7 @@ def write_bundle(out: Path, data: bytes, signature: Optional[bytes],
         for name, content in parts:
             archive.addfile(_member(name, len(content)), io.BytesIO(content))
         for path in files:
-            with open_file(path) as file:
+            with open(path, 'rb') as file:
                 archive.addfile(_member(path.name, os.fstat(file.fileno()).st_size), file)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import shutil
 import stat
 import tempfile
-from typing import BinaryIO, Iterator
+from typing import BinaryIO, Iterator, Optional, Union
 
 from yolojet_ros.core.errors import UserError
 
@@ -52,9 +52,13 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write a new file that everybody may read."""
-    with _new_file(path) as file:
+def write_file(path: Union[str, Path], data: bytes, folder: Optional[int] = None) -> None:
+    """
+    Write a new file that everybody may read.
+
+    :param folder: descriptor of the folder that `path` is in, if it is a name only
+    """
+    with _new_file(path, folder) as file:
         file.write(data)
 
 
@@ -77,8 +81,9 @@ def copy_file(source: BinaryIO, size: int, path: Path) -> str:
 
 
 @contextmanager
-def _new_file(path: Path) -> Iterator[BinaryIO]:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW), 'wb') as file:
+def _new_file(path: Union[str, Path], folder: Optional[int] = None) -> Iterator[BinaryIO]:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with open(os.open(path, flags, dir_fd=folder), 'wb') as file:
         yield file
         file.flush()
         os.fchmod(file.fileno(), 0o644)  # whatever the umask: the node is another user

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 import re
 import time
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Optional
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import build_opener, HTTPRedirectHandler, Request
@@ -104,7 +104,7 @@ class Download:
             file = open(self.path, 'ab' if start else 'wb')
         with file:
             if not start:
-                self._note({'url': self._url, 'validator': _validator(response)})
+                self._note(_validator(response))
             self._copy(response, file, start, total, report)
         if total is not None and self._size() != total:
             raise OSError(f'the connection ended after {self._size()} of {total} bytes')
@@ -146,9 +146,9 @@ class Download:
         raise RunFailed(f'{shown(self._url, 200)} is another file than before; run the same '
                         'command again to fetch it from the beginning') from None
 
-    def _note(self, facts: Dict[str, str]) -> None:
+    def _note(self, validator: str) -> None:
         with atomic_path(self._facts) as temporary:
-            temporary.write_text(json.dumps(facts))
+            temporary.write_text(json.dumps({'validator': validator}))
 
     def _check_scheme(self, url: str) -> None:
         try:

@@ -34,6 +34,9 @@ def make_bundle(
     :raises UserError: if the model does not load, or a file cannot be used.
     """
     files = _files(source) + list(more)
+    for path in more:
+        if not path.is_file():
+            raise UserError(f'no file at {path}; --with takes files')
     models = [path for path in files if path.suffix == '.onnx']
     model = source if source in models else models[0] if len(models) == 1 else None
     if model is None:

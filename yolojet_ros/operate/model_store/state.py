@@ -162,12 +162,7 @@ class StateFolder:
         try:
             with writing(self._folder):
                 made = scratch(self._folder, _KIND)
-                # Whoever may write here may remove it again, whatever the umask.
-                made.chmod(stat.S_IMODE(os.stat(self._folder).st_mode))
-                write_file(made / _FILE, json.dumps(asdict(state), indent=1).encode())
-                if state.active is not None:
-                    os.symlink(f'../../versions/{state.active}', made / _MODEL)
-                sync_folder(made)
+                self._fill(made, state)
                 if os.path.lexists(new):
                     new.unlink()
                 os.symlink(made.name, new)
@@ -178,6 +173,19 @@ class StateFolder:
             raise
         sync_folder(self._folder)
         self.clean(before)
+
+    def _fill(self, folder: Path, state: State) -> None:
+        """Write a state into a new folder, by its descriptor: others may write around it."""
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            # Whoever may write here may remove it again, whatever the umask.
+            os.fchmod(handle, stat.S_IMODE(os.stat(self._folder).st_mode))
+            write_file(_FILE, json.dumps(asdict(state), indent=1).encode(), handle)
+            if state.active is not None:
+                os.symlink(f'../../versions/{state.active}', _MODEL, dir_fd=handle)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
     def clean(self, before: str = '') -> None:
         """Remove what is not the state, but the one before, which may be being read."""

@@ -27,6 +27,7 @@ from yolojet_ros.operate.model_store.disk import (
     remove, scratch, sync_folder, write_file, writing)
 from yolojet_ros.operate.model_store.keys import (
     NoCryptography, PublicKey, read_public, read_trusted, SUFFIX)
+from yolojet_ros.operate.model_store.manifest import check_version
 from yolojet_ros.operate.model_store.state import Past, State, StateFolder
 from yolojet_ros.operate.model_store.stored_model import StoredModel
 from yolojet_ros.operate.model_store.verification import (
@@ -34,6 +35,7 @@ from yolojet_ros.operate.model_store.verification import (
 
 MOST_TRIES = 3
 _MARK, _FORMAT = 'store.json', {'format': 'yolojet-model-store-1'}
+_FOLDERS, _LINK = ('versions', 'incoming', 'keys', 'state'), 'active'
 _CREATE = 'make one with "yolojet model-store create --store FOLDER --trust KEY.pub"'
 
 
@@ -68,9 +70,10 @@ class ModelStore:
         mark = folder / _MARK
         if os.path.lexists(mark):
             raise UserError(f'{folder} is a model store already; add keys with "trust"')
+        if folder.exists() and set(os.listdir(folder)) - {*_FOLDERS, _LINK, '.' + _MARK}:
+            raise UserError(f'{folder} holds other things; name a folder of its own')
         with writing(folder):
-            for path in (folder, *(folder / name for name in (
-                    'versions', 'incoming', 'keys', 'state'))):
+            for path in (folder, *(folder / name for name in _FOLDERS)):
                 path.mkdir(parents=True, exist_ok=True)
                 path.chmod(0o755)
             if group is not None:
@@ -81,8 +84,8 @@ class ModelStore:
                                     f'"sudo groupadd {group}"') from None
                 # New files are of the group, too.
                 (folder / 'state').chmod(0o2775)
-            if not os.path.lexists(folder / 'active'):
-                os.symlink('state/current/model', folder / 'active')
+            if not os.path.lexists(folder / _LINK):
+                os.symlink('state/current/model', folder / _LINK)
             temporary = folder / ('.' + _MARK)
             if temporary.exists():
                 temporary.unlink()
@@ -142,6 +145,11 @@ class ModelStore:
 
         :raises UserError: naming what is wrong.
         """
+        try:
+            check_version(version)  # it may be a path that leaves the store
+        except ValueError as error:
+            raise UserError(f'{error}; "yolojet model-store list" shows those that are here'
+                            ) from None
         return verified(self.versions / version, self.trusted())
 
     def highest(self, without: Collection[str] = ()) -> int:
