@@ -1,7 +1,9 @@
 """Every command on a store, killed before each of its changes of a file: nothing is half done."""
 
 import os
+from pathlib import Path
 import shutil
+import tempfile
 
 import pytest
 from store_samples import add, killed, Samples
@@ -16,6 +18,14 @@ from yolojet_ros.operate.model_store.collecting import collect
 @pytest.fixture(scope='module')
 def samples(tmp_path_factory):
     return Samples(tmp_path_factory.mktemp('samples'))
+
+
+@pytest.fixture
+def tmp_path():
+    """Return a folder in memory, as a disk takes milliseconds for each of thousands of flushes."""
+    memory = '/dev/shm'
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as path:
+        yield Path(path)
 
 
 @pytest.fixture(autouse=True)
