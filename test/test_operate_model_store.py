@@ -237,13 +237,13 @@ for _ in range(30):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason='only root can be somebody else')
-def test_another_user_may_confirm_and_go_back_in_its_group_and_nothing_else(store, tmp_path):
+def test_another_user_may_confirm_and_go_back_in_its_group_and_nothing_else(samples, tmp_path):
     script = '''
 import os, pathlib, sys
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.operate.model_store import ModelStore
 ModelStore(sys.argv[1]).active()  # imports all, which another user may not be able to read
-os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(4242); os.umask(0o077)
+os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[4])); os.umask(0o077)
 store = ModelStore(sys.argv[1])
 for action in (lambda: store.confirm('1.2.0'), lambda: store.give_up('1.2.0', 'slow').version,
                lambda: store.start_trial().version, lambda: store.trust(pathlib.Path(sys.argv[3])),
@@ -253,15 +253,19 @@ for action in (lambda: store.confirm('1.2.0'), lambda: store.give_up('1.2.0', 's
     except (UserError, OSError) as error:
         print(error)
 '''
+    umask = os.umask(0o077)
+    store = samples.store(tmp_path / 'store', (0, 1, 2), ('1.0.0', '1.1.0'))
+    store.activate('1.2.0')
+    os.umask(umask)
     folder = store.folder
     while folder != Path('/tmp') and folder != folder.parent:  # pytest's are its user's own
         folder.chmod(folder.stat().st_mode | 0o055)
         folder = folder.parent
 
-    def run(group):
+    def run(group, user=4242):
         result = subprocess.run(
             [sys.executable, '-c', script, str(store.folder), str(group),
-             str(other.with_name('other.pub'))], cwd=_ROOT, capture_output=True, text=True)
+             str(other.with_name('other.pub')), str(user)], cwd=_ROOT, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
         return result.stdout.splitlines()
 
@@ -277,9 +281,12 @@ for action in (lambda: store.confirm('1.2.0'), lambda: store.give_up('1.2.0', 's
     said = run(4243)
     assert said[:3] == ['None', '1.1.0', '1.1.0']
     assert 'Permission denied' in said[3] and 'Permission denied' in said[4]
-    # Root comes after it, and so does another user of the group.
+    # Root comes after it, and so does another user of the group, who clears up, too.
     store.activate('1.2.0')
     assert run(4243)[:2] == ['None', '1.1.0']
+    store.activate('1.2.0')
+    assert run(4243, 4244)[:2] == ['None', '1.1.0']
+    assert len(os.listdir(store.folder / 'state')) <= 3
 
 
 def test_a_store_is_made_once(tmp_path, samples):
@@ -325,10 +332,15 @@ except UserError as error:
     assert 'signatures need the Python package cryptography' in said
     assert 'pip install cryptography' in said and snapshot(store.folder) == before
     plain = ModelStore.create(tmp_path / 'plain')
-    add(plain, samples.bundle('1.4.0', 50, unsigned=True, out=tmp_path / 'u.tar'),
+    add(plain, samples.bundle('0.9.0', 5, unsigned=True, out=tmp_path / 'u.tar'),
         allow_unsigned=True)
-    plain.activate('1.4.0')
-    assert run(plain.folder) == '1.4.0\n'
+    plain.activate('0.9.0')
+    assert run(plain.folder) == '0.9.0\n'
+    # It is no reason to go back from a signed version to one that needs no check.
+    plain.trust(samples.public)
+    add(plain, samples.bundles[0])
+    plain.activate('1.0.0')
+    assert 'cryptography' in run(plain.folder) and plain.states.read().active == '1.0.0'
 
 
 def test_keys_are_those_of_openssl(samples, tmp_path):

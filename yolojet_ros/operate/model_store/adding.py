@@ -113,12 +113,10 @@ def _install(store: ModelStore, bundle: Bundle, report: Report) -> None:
             folder.chmod(0o755)
             sync_folder(folder)
             target = store.versions / bundle.manifest.version
-            if os.path.lexists(target):  # damaged
-                os.rename(target, store.incoming / f'gone-{target.name}')
+            remove(target)  # damaged, if it is there
             os.rename(folder, target)
             folder = None
             sync_folder(store.versions)
-            remove(store.incoming / f'gone-{target.name}')
     finally:
         if folder is not None:
             remove(folder)
