@@ -13,7 +13,7 @@ from yolojet_ros.operate.model_store.bundle import Bundle, open_bundle
 from yolojet_ros.operate.model_store.checking import load_model
 from yolojet_ros.operate.model_store.disk import (
     need_room, remove, scratch, sync_folder, write_file, writing)
-from yolojet_ros.operate.model_store.keys import check_signature
+from yolojet_ros.operate.model_store.keys import check_signature, NoCryptography
 from yolojet_ros.operate.model_store.manifest import Manifest, MANIFEST, SIGNATURE
 from yolojet_ros.operate.model_store.store import ModelStore
 
@@ -88,8 +88,10 @@ def _is_here(store: ModelStore, bundle: Bundle, report: Report) -> bool:
         return False
     try:
         store.check(folder.name)
+    except NoCryptography:
+        raise
     except UserError as error:
-        report(f'what is here is replaced: {error}')
+        report(f'what is here is to be replaced: {error}')
         return False
     if (folder / MANIFEST).read_bytes() != bundle.data:
         raise UserError(f'another {folder.name} is in the store already; give the new one a '
