@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,16 @@ def test_three_tries_without_a_good_minute_go_back_by_themselves(store):
     assert store.start_trial().tries == 1
     store.confirm('1.2.0')
     assert store.states.read().failed == {}
+
+
+def test_a_node_that_was_told_to_end_has_not_tried(store):
+    for _ in range(5):
+        assert store.start_trial().tries == 1
+        store.end_trial('1.2.0')
+    before = snapshot(store.folder)
+    store.end_trial('1.2.0')
+    store.end_trial('1.1.0')
+    assert snapshot(store.folder) == before
 
 
 def test_without_a_way_back_it_is_tried_for_ever(samples, tmp_path):
@@ -206,38 +217,55 @@ def test_one_command_at_a_time_but_a_node_any_time(store, samples):
         assert other.rollback().version == '1.1.0'
 
 
-def test_many_at_once_leave_one_whole_state(store):
-    """Four processes try, go back and activate as fast as they can; one only looks."""
+def test_many_at_once_leave_one_whole_state_and_lose_nothing(store, samples, tmp_path):
+    """Processes try, confirm and activate as fast as they can; one only looks."""
     script = '''
 import sys
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.operate.model_store import ModelStore
-for _ in range(30):
+for _ in range(25):
     store = ModelStore(sys.argv[1])
     try:
         if sys.argv[2] == 'look':
             assert store.active().version in ('1.0.0', '1.1.0', '1.2.0')
         elif sys.argv[2] == 'node':
-            model = store.start_trial()
-            store.confirm(model.version)
+            store.confirm(store.start_trial().version)
+        elif sys.argv[2] == 'try':
+            store.start_trial()
         else:
             store.activate(sys.argv[2], True)
     except UserError as error:
         assert 'not the active version' in str(error), error
 '''
-    children = [subprocess.Popen(
-        [sys.executable, '-c', script, str(store.folder), what], cwd=_ROOT, stderr=subprocess.PIPE)
-        for what in ('look', 'node', '1.0.0', '1.1.0')]
-    for child in children:
-        assert child.communicate(timeout=60)[1] == b'' and child.returncode == 0
+
+    def run(folder, *what):
+        children = [subprocess.Popen(
+            [sys.executable, '-c', script, str(folder), word], cwd=_ROOT, stderr=subprocess.PIPE)
+            for word in what]
+        for child in children:
+            assert child.communicate(timeout=60)[1] == b'' and child.returncode == 0
+        assert len(os.listdir(folder / 'state')) <= 3
+
+    run(store.folder, 'look', 'node', '1.0.0', '1.1.0')
     state = store.states.read()
     assert store.active().version == state.active
     assert len({past.version for past in state.past}) == len(state.past)
-    assert len(os.listdir(store.folder / 'state')) <= 3
+    counted = samples.store(tmp_path / 'counted', (0,))
+    counted.activate('1.0.0')
+    run(counted.folder, 'try', 'try', 'try')
+    assert counted.states.read().tries == 75  # not one is lost
+
+
+@pytest.fixture
+def public():
+    """Return a folder that others can reach, as those of pytest are not."""
+    with tempfile.TemporaryDirectory() as path:
+        os.chmod(path, 0o755)
+        yield Path(path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason='only root can be somebody else')
-def test_another_user_may_confirm_and_go_back_in_its_group_and_nothing_else(samples, tmp_path):
+def test_another_user_may_confirm_and_go_back_in_its_group_and_nothing_else(samples, public):
     script = '''
 import os, pathlib, sys
 from yolojet_ros.core.errors import UserError
@@ -254,14 +282,9 @@ for action in (lambda: store.confirm('1.2.0'), lambda: store.give_up('1.2.0', 's
         print(error)
 '''
     umask = os.umask(0o077)
-    store = samples.store(tmp_path / 'store', (0, 1, 2), ('1.0.0', '1.1.0'))
+    store = samples.store(public / 'store', (0, 1, 2), ('1.0.0', '1.1.0'))
     store.activate('1.2.0')
     os.umask(umask)
-    folder = store.folder
-    while folder != Path('/tmp') and folder != folder.parent:  # pytest's are its user's own
-        folder.chmod(folder.stat().st_mode | 0o055)
-        folder = folder.parent
-
     def run(group, user=4242):
         result = subprocess.run(
             [sys.executable, '-c', script, str(store.folder), str(group),
@@ -269,7 +292,7 @@ for action in (lambda: store.confirm('1.2.0'), lambda: store.give_up('1.2.0', 's
         assert result.returncode == 0, result.stderr
         return result.stdout.splitlines()
 
-    other = tmp_path / 'other'
+    other = public / 'other'
     keys.generate(other)
     before = snapshot(store.folder)
     said = run(4243)

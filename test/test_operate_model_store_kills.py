@@ -93,6 +93,8 @@ _ACTIONS = {
     'give_up': (lambda store, samples: store.states.read().active == '1.2.0' and
                 store.give_up('1.2.0', 'slow'), ['1.2.0', '1.1.0'], '1.1.0'),
     'confirm': (lambda store, samples: store.confirm('1.2.0'), ['1.2.0'], '1.2.0'),
+    'end_trial': (lambda store, samples: (store.start_trial(), store.end_trial('1.2.0')),
+                  ['1.2.0'], '1.2.0'),
     'trials': (lambda store, samples: _trial(store), ['1.2.0', '1.1.0'], '1.1.0'),
     'gc': (lambda store, samples: collect(store, 0), ['1.2.0'], '1.2.0'),
     'trust': (lambda store, samples: store.trust(samples.folder / 'other.pub'), ['1.2.0'],
