@@ -366,6 +366,12 @@ except UserError as error:
     assert 'cryptography' in run(plain.folder) and plain.states.read().active == '1.0.0'
 
 
+def test_without_cryptography_no_signed_version_is_replaced(store, samples, tmp_path, monkeypatch):
+    unsigned = samples.bundle('1.2.0', 30, unsigned=True, out=tmp_path / 'u.tar')
+    monkeypatch.setitem(sys.modules, 'cryptography.hazmat.primitives', None)
+    _refused(store, 'cryptography', lambda: add(store, unsigned, allow_unsigned=True))
+
+
 def test_keys_are_those_of_openssl(samples, tmp_path):
     if shutil.which('openssl') is None:
         pytest.skip('openssl is not installed')

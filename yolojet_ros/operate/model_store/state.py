@@ -171,8 +171,9 @@ class StateFolder:
             if made is not None:
                 remove(made)
             raise
-        sync_folder(self._folder)
-        self.clean(before)
+        with writing(self._folder):
+            sync_folder(self._folder)
+            self.clean(before)
 
     def _fill(self, folder: Path, state: State) -> None:
         """Write a state into a new folder, by its descriptor: others may write around it."""

@@ -276,9 +276,8 @@ class ModelStore:
             if state.active is not None and not allow_downgrade:
                 self._check_newer(found, state.active)
             state = state.activated(version)
-            result = self._stored(state, found)
             self.states.write(state)
-            return result
+            return self._stored(state, found)
 
     def _check_newer(self, found: Verified, active: str) -> None:
         try:
@@ -303,6 +302,8 @@ class ModelStore:
     def _is_whole(self, past: Past) -> bool:
         try:
             self.check(past.version)
+        except NoCryptography:
+            raise
         except UserError:
             return False
         return True
