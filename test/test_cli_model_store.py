@@ -145,8 +145,9 @@ def test_wrong_input_changes_nothing(run, samples, tmp_path):
     before = snapshot(tmp_path)
     for line in (
             'activate 9.9', 'activate 1.0.0 --build', 'verify --store /', 'list --store nowhere',
-            'create', 'trust text.onnx', 'trust nobody --remove', 'add text.onnx', 'add .', 'activate ../x',
-            'sign text.onnx --unsigned --version 1', 'sign . --unsigned --version 1',
+            'create', 'trust text.onnx', 'trust nobody --remove', 'add text.onnx', 'add .',
+            'activate ../x', 'sign text.onnx --unsigned --version 1',
+            'sign . --unsigned --version 1',
             f'sign {samples.model} --unsigned --version ../x', 'keygen text.onnx',
             f'sign {samples.model} --key {samples.public} --version 1',
             f'sign {samples.model} --unsigned --version 1 --with nowhere',
@@ -197,7 +198,8 @@ before = len(snapshot(template)) + 2
 print(on_disk('size=2m', lambda store: add(store, bundle)))
 disk._SPARE_BYTES = -10**12  # somebody else fills it meanwhile
 actions = {'add': lambda store: add(store, bundle), 'activate': lambda store: store.activate(
-    '1.0.0', True), 'rollback': lambda store: store.rollback(), 'gc': lambda store: collect(store, 0)}
+    '1.0.0', True), 'rollback': lambda store: store.rollback(),
+    'gc': lambda store: collect(store, 0)}
 for name, action in actions.items():
     said = [on_disk(f'size=8m,nr_inodes={before + more}', action) for more in range(9)]
     print(name, len([text for text in said if text]), bool(said[-1]))

@@ -122,7 +122,8 @@ def test_a_damaged_version_is_given_up_for_a_whole_one(store):
             file.seek(100)
             file.write(b'\0\1')
     model = store.start_trial()
-    assert model.version == '1.0.0' and 'crates.onnx of version 1.2.0 is damaged' in model.went_back
+    assert model.version == '1.0.0'
+    assert 'crates.onnx of version 1.2.0 is damaged' in model.went_back
     with open(store.versions / '1.0.0' / 'crates.onnx', 'ab') as file:
         file.write(b'x')
     _refused(store, 'damaged', store.start_trial)
@@ -288,7 +289,8 @@ for action in (lambda: store.confirm('1.2.0'), lambda: store.give_up('1.2.0', 's
     def run(group, user=4242):
         result = subprocess.run(
             [sys.executable, '-c', script, str(store.folder), str(group),
-             str(other.with_name('other.pub')), str(user)], cwd=_ROOT, capture_output=True, text=True)
+             str(other.with_name('other.pub')), str(user)],
+            cwd=_ROOT, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
         return result.stdout.splitlines()
 

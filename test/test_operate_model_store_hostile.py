@@ -63,7 +63,8 @@ def test_paths_links_and_devices(store, parts, tmp_path):
         path = _archive(tmp_path / 'x.tar', [*signed, (name, parts['crates.onnx'])])
         _refused(store, path, 'no whole bundle')
     for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE,
-                 tarfile.DIRTYPE, tarfile.GNUTYPE_SPARSE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
+                 tarfile.DIRTYPE, tarfile.GNUTYPE_SPARSE, tarfile.XHDTYPE,
+                 tarfile.GNUTYPE_LONGNAME):
         member = tarfile.TarInfo('crates.onnx')
         member.type, member.linkname = kind, '/etc/passwd'
         for before in (signed, []):

@@ -140,9 +140,10 @@ def _add_rollback(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_gc(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser('gc', help='remove old versions, none that is needed', description=(
-        'Remove old versions. The active one, the one before and those that a running node uses '
-        'stay.'))
+    parser = commands.add_parser(
+        'gc', help='remove old versions, none that is needed', description=(
+            'Remove old versions. The active one, the one that a rollback leads to and those that '
+            'a running node uses stay.'))
     _add_store(parser)
     parser.add_argument('--keep', type=whole(0), default=3, metavar='N',
                         help='keep the N newest, too (3)')
@@ -283,7 +284,8 @@ def _activate(arguments: argparse.Namespace) -> int:
     if before.active == model.version:
         print(f'{model.version} is active already')
     else:
-        print(f'{model.version} is active' + (f'; before: {before.active}' if before.active else ''))
+        earlier = f'; before: {before.active}' if before.active else ''
+        print(f'{model.version} is active{earlier}')
     if arguments.version in before.failed:
         _say(f'it was given up before: {before.failed[arguments.version]}')
     return _tell(arguments)

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from typing import Callable, List, Optional
+from typing import List, Optional
 
 from yolojet_ros.core.errors import RunFailed, UserError
 from yolojet_ros.operate.model_store.disk import remove, scratch, sync_folder, writing

@@ -17,7 +17,8 @@ SUFFIX = '.pub'
 _MAX_BYTES = 4096
 # RFC 8410: a SubjectPublicKeyInfo of Ed25519 is these bytes, then the key.
 _PREFIX = bytes.fromhex('302a300506032b6570032100')
-_PEM = re.compile(r'\s*-----BEGIN PUBLIC KEY-----\s+([\sA-Za-z0-9+/=]+)-----END PUBLIC KEY-----\s*')
+_PEM = re.compile(
+    r'\s*-----BEGIN PUBLIC KEY-----\s+([\sA-Za-z0-9+/=]+)-----END PUBLIC KEY-----\s*')
 _SIGNATURE = re.compile(r'ed25519 ([0-9a-f]{16}) ([A-Za-z0-9+/]{86}==)\n')
 _NAME = re.compile('[0-9A-Za-z_][0-9A-Za-z._-]{0,63}')
 
