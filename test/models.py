@@ -50,7 +50,8 @@ def write_task_model(path, task, boxes, scores, extra, size=(320, 192)):
 
 def write_model(
         path, output, size=(320, 192), names=NAMES, metadata=None, batch=1, fragile=False,
-        poisoned=False, dynamic=False, declared=None, more=(), slow=0, endless=False):
+        poisoned=False, dynamic=False, declared=None, more=(), slow=0, endless=False,
+        slow_on_white=0):
     """
     Write an ONNX file that always answers `output`, whatever it sees.
 
@@ -60,6 +61,7 @@ def write_model(
     :param more: further outputs
     :param fragile: let the network fail while it runs on an image with white pixels
     :param endless: never answer
+    :param slow_on_white: as `slow`, for an image with white pixels only
     :param slow: products of two 1024x1024 matrices to compute on the way, 10 ms or more each
     """
     zero = numpy_helper.from_array(np.zeros((), np.float32), 'zero')
@@ -99,6 +101,16 @@ def write_model(
         chain += [helper.make_node('ReduceMax', [f'product{slow + 1}'], ['largest'], keepdims=0),
                   helper.make_node('Mul', ['largest', 'zero'], ['nothing'])]
         nodes[1:2] = chain
+    if slow_on_white:
+        constants += [
+            numpy_helper.from_array(np.ones((1024, 1024), np.float32) / 1024, 'product'),
+            numpy_helper.from_array(np.array(slow_on_white, np.int64), 'times')]
+        nodes[1:2] = [
+            helper.make_node('Floor', ['brightest'], ['white']),
+            helper.make_node('Cast', ['white'], ['once'], to=TensorProto.INT64),
+            helper.make_node('Mul', ['once', 'times'], ['turns']),
+            helper.make_node('Mul', ['brightest', 'zero'], ['begin']),
+            helper.make_node('Loop', ['turns', 'yes', 'begin'], ['nothing'], body=_products())]
     for index, extra in enumerate(more, 1):
         constants.append(numpy_helper.from_array(extra.astype(np.float32), f'answer{index}'))
         nodes.append(helper.make_node('Add', [f'answer{index}', 'nothing'], [f'output{index}']))
@@ -116,6 +128,22 @@ def write_model(
     helper.set_model_props(model, {key: text for key, text in keys.items() if text is not None})
     onnx.save(model, str(path))
     return path
+
+
+def _products():
+    """Return the body of a loop of products, which keeps a number."""
+    def info(name, kind):
+        return helper.make_tensor_value_info(name, kind, [])
+
+    return helper.make_graph(
+        [helper.make_node('And', ['go_on', 'go_on'], ['again']),
+         helper.make_node('Add', ['product', 'before'], ['factor']),
+         helper.make_node('MatMul', ['factor', 'product'], ['result']),
+         helper.make_node('ReduceMax', ['result'], ['most'], keepdims=0),
+         helper.make_node('Mul', ['most', 'zero'], ['after'])], 'body',
+        [info('turn', TensorProto.INT64), info('go_on', TensorProto.BOOL),
+         info('before', TensorProto.FLOAT)],
+        [info('again', TensorProto.BOOL), info('after', TensorProto.FLOAT)])
 
 
 def _same_for_ever():

@@ -33,7 +33,8 @@ class Store:
         for version, output, more in (
                 ('one', _ONE, {}), ('two', _TWO, {}), ('fragile', _TWO, {'fragile': True}),
                 ('poisoned', _TWO, {'poisoned': True}), ('slow', _TWO, {'slow': 3}),
-                ('blind', _NONE, {}), ('renamed', _TWO, {'names': ('a', 'b', 'c')})):
+                ('lazy', _TWO, {'slow_on_white': 4}), ('blind', _NONE, {}),
+                ('renamed', _TWO, {'names': ('a', 'b', 'c')})):
             self._add(write_model(folder / f'{version}.onnx', output, _SIZE, **more))
         self._add(write_model(folder / 'large.onnx', raw_output([], [], _LARGE), _LARGE))
         self._add(write_task_model(folder / 'segment.onnx', 'segment', [[160, 96, 80, 60]],
@@ -56,17 +57,17 @@ class Store:
 
 
 class Camera(threading.Thread):
-    """Sends an image every 20 ms until it is told to stop, and knows the stamps."""
+    """Sends an image every 40 ms until it is told to stop, and knows the stamps."""
 
     def __init__(self, peer):
         super().__init__(daemon=True)
-        self.publisher = peer.node.create_publisher(Image, 'image_raw', 50)
+        self.publisher = peer.node.create_publisher(Image, 'image_raw', 500)
         self._stopped = threading.Event()
         self.image, self.sent = _BLACK, []
 
     def run(self):
         message = Image()
-        while not self._stopped.wait(0.02):
+        while not self._stopped.wait(0.04):
             fill_image(message, self.image, 'bgr8')
             set_stamp(message.header, time.time())
             self.publisher.publish(message)
@@ -92,7 +93,7 @@ def running(store, tmp_path_factory):
         'yolojet_ros.nodes.detector_node', tmp_path_factory.mktemp('log') / 'log',
         {'model_store': str(store.folder), 'autostart': True, 'verification_frames': 12,
          'trial_seconds': 1.0, 'input_size': '320x192',
-         'qos_overrides./image_raw.subscription.depth': 100,
+         'qos_overrides./image_raw.subscription.depth': 500,
          'qos_overrides./image_raw.subscription.reliability': 'reliable'})
     peer = Peer(image_topic='unused')
     camera = Camera(peer)
@@ -192,6 +193,20 @@ def test_what_fails_in_its_first_minute_gives_way_without_a_lost_image(
     _assert_no_image_is_missing(peer, camera)
     assert _classes(peer) == ['crate']
     assert 'clean up and configure' not in process.output
+
+
+def test_what_is_slow_in_its_first_minute_is_compared_and_gives_way(running, peer, store):
+    _, _, camera = running
+    assert peer.set_parameters(trial_seconds=20.0) == ''
+    try:
+        assert _update(peer, store, 'lazy')[0]
+        camera.image = _WHITE
+        status, _ = peer.status(lambda values: (
+            values['model_version'] == 'one' and 'model_update' not in values), 20)
+        assert 'went back from version lazy: an image takes' in status.message
+        assert store.state.active == 'one'
+    finally:
+        assert peer.set_parameters(trial_seconds=1.0) == ''
 
 
 def test_tracks_stay_while_the_classes_do(peer, store):

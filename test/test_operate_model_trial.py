@@ -1,6 +1,7 @@
 """What speaks against a model that is to replace another."""
 
 import numpy as np
+import pytest
 
 from yolojet_ros.core.detections import Detections
 from yolojet_ros.operate import model_trial
@@ -30,6 +31,14 @@ def test_a_model_that_sees_nothing_where_the_other_sees_much_is_blind():
         'it sees nothing on 5 live images, on which the model that runs sees 20 objects')
     assert _verified(1, 0) == '', 'five objects are not much'
     assert _verified(4, 0, comparable=False) == '', 'it looks for others'
+
+
+def test_what_one_goes_back_to_is_not_measured_by_what_one_leaves():
+    verification = Verification(1, True, proven=True)
+    verification.add(_seen(50), 1.0, _seen(0), 100.0)
+    assert verification.fault == ''
+    verification.add(_seen(50), 1.0, _seen(0, 1), 100.0)
+    assert 'rows that no detection can be' in verification.fault
 
 
 def test_a_model_that_takes_more_than_twice_as_long_is_too_slow():
@@ -67,9 +76,26 @@ def test_a_trial_judges_the_median_of_thirty_images():
     trial = Trial(60.0, [10.0] * 30)
     for index in range(29):
         assert not trial.on_frame(50.0, 0)
-    assert trial.on_frame(50.0, 0) and 'an image takes 50.0 ms' in trial.verdict
+    assert trial.on_frame(50.0, 0) and 'an image takes 50.0 ms' in trial.slow
+    assert trial.verdict is None, 'the machine may be busier than it was'
     trial = Trial(60.0, [10.0] * 30)
     for index in range(100):
         assert not trial.on_frame(500.0 if index % 3 == 0 else 10.0, 0), 'some are slow'
+    assert trial.slow == ''
     unknown = Trial(60.0, [10.0] * 29)
     assert not any(unknown.on_frame(500.0, 0) for _ in range(100)), 'too little to compare with'
+
+
+@pytest.mark.parametrize('now, verdict', [(24.9, 'an image takes 50.0 ms'), (25.0, None)])
+def test_a_slow_model_is_compared_with_the_one_before_on_the_machine_as_it_is_now(now, verdict):
+    trial = Trial(60.0, [10.0] * 30)
+    while not trial.slow:
+        trial.on_frame(50.0, 0)
+    for _ in range(29):
+        assert not trial.compare(now) and trial.slow
+    assert trial.compare(now) and not trial.slow
+    if verdict:
+        assert trial.verdict.startswith(verdict)
+    else:
+        assert trial.verdict is None
+        assert not any(trial.on_frame(50.0, 0) for _ in range(100)), 'it is as slow as the other'

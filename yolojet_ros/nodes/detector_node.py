@@ -17,11 +17,11 @@ from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.image_formats import ImageError
 from yolojet_ros.core.text import one_line, shown
 from yolojet_ros.inference.demo_model import demo_model
-from yolojet_ros.inference.load import load_backend
 from yolojet_ros.nodes import detector_parameters
 from yolojet_ros.nodes.detector_parameters import DetectorParameters, FIXED
 from yolojet_ros.nodes.diagnostics import Diagnostics
 from yolojet_ros.nodes.frame_worker import FrameWorker
+from yolojet_ros.nodes.loading import Loading
 from yolojet_ros.nodes.model_update import ModelUpdate
 from yolojet_ros.nodes.watched_camera import WatchedCamera
 from yolojet_ros.pipeline.detector import Detector
@@ -153,7 +153,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model."""
         try:
-            self._load()
+            loaded = self._load()
             self._used.resolve(self.detector.backend.card.names)
             for camera in self.cameras:
                 camera.configure(self.detector.backend, self._used)
@@ -162,7 +162,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             raise
         card = self.detector.backend.card
         self.failure = None
-        self.update.watch_first(self._used)
+        self.update.watch_first(loaded, self._used)
         self._fix_parameters(True)
         self.get_logger().info(
             f'loaded {card.source}: {card.task}, {len(card.names)} classes, input '
@@ -170,24 +170,14 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         self._diagnostics.log_warnings()
         return TransitionCallbackReturn.SUCCESS
 
-    def _load(self) -> None:
+    def _load(self) -> Loading:
         """Load the model in a worker of its own; raises what was wrong with it."""
         used = self._used = DetectorParameters.read(self)
-        model = '' if used.model_store else used.model or self._demo_model()
-
-        def load() -> Detector:
-            return self.load(model) if model else self.update.load_first(used)
-
+        loading = Loading('' if used.model_store else used.model or self._demo_model(), used)
         self.worker = FrameWorker(
-            load, self, self._submit, self._publish, self.update.rescue, self._on_failure)
+            loading.run, self, self._submit, self._publish, self.update.rescue, self._on_failure)
         self.detector = self.worker.wait_loaded(self.context.ok)
-
-    def load(self, model: str) -> Detector:
-        """Load a model with the parameters of the node; called by any thread."""
-        used = self._used
-        return Detector(load_backend(
-            model, used.backend, used.device, used.pipeline_depth, used.plugins,
-            used.cpu_threads, used.cpu_spinning, used.input_size))
+        return loading
 
     def _demo_model(self) -> str:
         path = str(demo_model())

@@ -6,12 +6,13 @@ from collections import deque
 from concurrent.futures import Future, wait
 import threading
 import traceback
-from typing import Callable, Deque, Optional, Protocol, Sequence
+from typing import Any, Callable, Deque, Optional, Protocol, Sequence
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.text import one_line
 from yolojet_ros.nodes.detector_parameters import DetectorParameters
 from yolojet_ros.nodes.frame_worker import FrameWorker
+from yolojet_ros.nodes.loading import load_detector
 from yolojet_ros.nodes.outputs.outputs import kinds
 from yolojet_ros.nodes.watched_camera import WatchedCamera
 from yolojet_ros.operate.model_store import ModelStore, StoredModel
@@ -34,9 +35,6 @@ class Changed(Protocol):
     cameras: Sequence[WatchedCamera]
     detector: Detector
     worker: FrameWorker
-
-    def load(self, model: str) -> Detector:
-        """Load a model with the parameters of the node; called by any thread."""
 
 
 class Owner(Protocol):
@@ -125,13 +123,20 @@ class ModelChange:
         if frames is not None:
             frames.append(frame)
             self._notify()
-        if trial is not None and trial.on_frame(frame.times.total, frame.detections.broken):
+        if trial is None or trial.verdict is not None:
+            return
+        total = frame.times.total
+        if self._node.detector is self._new:
+            changed = trial.on_frame(total, frame.detections.broken)
+        else:
+            changed = bool(trial.slow) and trial.compare(total)
+        if changed:
             self._notify()
 
     def rescue(self, error: Exception) -> Optional[Detector]:
         """Return the old model's detector if the new one failed on its trial, else None."""
         trial = self._trial
-        if trial is None or trial.verdict is not None:
+        if trial is None or trial.verdict is not None or self._node.detector is not self._new:
             return None
         if self._old is not None:
             self._adopt(self._old)
@@ -148,7 +153,6 @@ class ModelChange:
             self._adopt(before)
             raise
         self._node.worker.replace(self._new)
-        self._old, self._trial = before, Trial(self._used.trial_seconds, self._usual)
 
     def _switch_back(self, _: Detector) -> None:
         self._node.worker.finish()
@@ -165,8 +169,11 @@ class ModelChange:
     def _bring(self) -> None:
         try:
             self._stored = self._store.start_trial()
-            self._new = self._node.load(str(self._stored.model))
+            self._new = load_detector(str(self._stored.model), self._used)
             self._verify()
+            self._old = self._node.detector
+            self._trial = Trial(
+                self._used.trial_seconds, () if self._stored.confirmed else self._usual)
             self._in_worker(self._switch)
         except Exception as error:
             self._refuse(error)
@@ -188,7 +195,8 @@ class ModelChange:
         self._used.resolve(new.card.names)
         streams = {camera: camera.stream_for(new.card) for camera in self._node.cameras}
         verification = Verification(
-            self._used.verification_frames, new.card.names == old.card.names)
+            self._used.verification_frames, new.card.names == old.card.names,
+            self._stored.confirmed)
         self._frames = frames = deque(maxlen=1)
         try:
             while verification.done < verification.frames:
@@ -237,8 +245,8 @@ class ModelChange:
     def _judge(self) -> None:
         """Wait for the end of the trial; keep the version, or go back."""
         trial = self._trial
-        with self._changed:
-            self._changed.wait_for(lambda: trial.verdict is not None or self._abandoned)
+        while self._wait_for(lambda: trial.verdict is not None or trial.slow) and trial.slow:
+            self._compare(trial)
         if trial.verdict == '':
             self._keep()
         elif trial.verdict is not None:
@@ -248,6 +256,21 @@ class ModelChange:
         for detector in (self._old, self._new):
             if detector is not None and detector is not self._node.detector:
                 detector.backend.close()
+
+    def _wait_for(self, condition: Callable[[], Any]) -> bool:
+        """Return whether a condition has come true before the change was abandoned."""
+        with self._changed:
+            self._changed.wait_for(lambda: condition() or self._abandoned)
+        return not self._abandoned
+
+    def _compare(self, trial: Trial) -> None:
+        """Let the old model work for some images: perhaps the machine is busier than it was."""
+        try:
+            self._in_worker(self._switch_back)
+            if self._wait_for(lambda: not trial.slow) and trial.verdict is None:
+                self._in_worker(self._switch)
+        except Exception as error:  # by a filter that was set a moment ago
+            trial.fail(f'{trial.slow}; {one_line(str(error))}')
 
     def _keep(self) -> None:
         text = f'version {self._stored.version} has run well'
@@ -297,6 +320,8 @@ class ModelChange:
 
     def _store_goes_back(self, reason: str) -> str:
         """Let the store go back; return what is to be said of it."""
+        if self._stored.confirmed:  # somebody has gone back to it, and is to decide
+            return '; the store still has it active, as it ran well before'
         try:
             before = self._store.give_up(self._stored.version, reason)
         except UserError as error:

@@ -11,8 +11,8 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from yolojet_ros.core.errors import UserError
-from yolojet_ros.core.text import one_line
 from yolojet_ros.nodes.detector_parameters import DetectorParameters
+from yolojet_ros.nodes.loading import Loading
 from yolojet_ros.nodes.model_change import Changed, ModelChange
 from yolojet_ros.operate.model_store import ModelStore, StoredModel
 from yolojet_ros.pipeline.detector import Detector
@@ -50,29 +50,11 @@ class ModelUpdate:
         node.create_service(Trigger, '~/load_model', self._on_load_model,
                             callback_group=ReentrantCallbackGroup())
 
-    def load_first(self, used: DetectorParameters) -> Detector:
-        """
-        Load what the store has active; one that has not proved itself gives way to the one before.
-
-        :raises UserError: if neither can be loaded.
-        """
-        store = ModelStore(used.model_store)
-        stored = store.start_trial()
-        try:
-            detector = self._node.load(str(stored.model))
-        except Exception as error:
-            if stored.confirmed:
-                raise
-            reason = f'it cannot be loaded: {one_line(str(error))}'
-            before = store.give_up(stored.version, reason)
-            self.on_refusal(
-                f'went back from version {stored.version} to {before.version}: {reason}')
-            stored, detector = before, self._node.load(str(before.model))
-        self.running = stored
-        return detector
-
-    def watch_first(self, used: DetectorParameters) -> None:
-        """Watch the first minute of a version that was configured and has not proved itself."""
+    def watch_first(self, loaded: Loading, used: DetectorParameters) -> None:
+        """Take what was configured; watch its first minute if it has not proved itself."""
+        self.running = loaded.stored
+        if loaded.warning:
+            self.on_refusal(loaded.warning)
         if self.running and not self.running.confirmed:
             self._change = ModelChange(
                 self._node, self, ModelStore(used.model_store), self.running, None, used)

@@ -20,12 +20,14 @@ class Verification:
 
     :param frames: how many
     :param comparable: whether both know the same classes, so that they should see the like
+    :param proven: whether the new model ran well before; it is not measured by the other then,
+        which may be what is wrong
     :ivar fault: what speaks against the new model so far, '' if nothing does
     """
 
-    def __init__(self, frames: int, comparable: bool) -> None:
+    def __init__(self, frames: int, comparable: bool, proven: bool = False) -> None:
         self.frames = frames
-        self._comparable = comparable
+        self._comparable, self._proven = comparable, proven
         self._old: List[float] = []  # milliseconds
         self._new: List[float] = []
         self._seen_by_old = self._seen_by_new = self._broken = 0
@@ -47,6 +49,8 @@ class Verification:
     def fault(self) -> str:
         if self._broken:
             return _broken(self._broken)
+        if self._proven:
+            return ''
         if self._comparable and self._seen_by_old >= _MANY and not self._seen_by_new:
             return (f'it sees nothing on {self.done} live images, on which the model that runs '
                     f'sees {self._seen_by_old} objects')
@@ -60,6 +64,8 @@ class Trial:
     :param seconds: how long it lasts, from its first image on
     :param usual: latencies of the model before, in milliseconds; of too few, nothing follows
     :ivar verdict: '' when it is passed, or why it is not; None while it goes on
+    :ivar slow: that it takes too long, '' while it does not; the machine may be busier than it was,
+        so the model before is to work for as many images (`compare`) before this counts
     """
 
     def __init__(self, seconds: float, usual: Sequence[float] = ()) -> None:
@@ -68,6 +74,8 @@ class Trial:
         self._times: Deque[float] = deque(maxlen=_WINDOW)
         self._begin: Optional[float] = None
         self.verdict: Optional[str] = None
+        self.slow = ''
+        self._compared: List[float] = []
 
     @property
     def left(self) -> float:
@@ -79,9 +87,9 @@ class Trial:
         """
         Take an image's latency, and how many rows of it no detection can be.
 
-        :return: whether this gave the verdict
+        :return: whether this changed `verdict` or `slow`
         """
-        if self.verdict is not None:
+        if self.verdict is not None or self.slow:
             return False
         if self._begin is None:
             self._begin = time.monotonic()
@@ -89,10 +97,24 @@ class Trial:
         if broken:
             self.verdict = _broken(broken)
         elif self._usual and len(self._times) == _WINDOW:
-            self.verdict = _slower(self._times, self._usual) or None
-        if self.verdict is None and not self.left:
+            self.slow = _slower(self._times, self._usual)
+        if self.verdict is None and not self.slow and not self.left:
             self.verdict = ''
-        return self.verdict is not None
+        return self.verdict is not None or bool(self.slow)
+
+    def compare(self, milliseconds: float) -> bool:
+        """
+        Take a latency of the model before, where `slow` is in doubt.
+
+        :return: whether this settled it: the verdict is that it is slow, or it is not any more
+        """
+        self._compared.append(milliseconds)
+        if len(self._compared) < _WINDOW:
+            return False
+        self.verdict = _slower(self._times, self._compared) or None
+        self._usual, self._compared, self.slow = self._compared, [], ''
+        self._times.clear()
+        return True
 
     def fail(self, reason: str) -> None:
         """Take that the model failed."""
