@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 import math
+import os
 from pathlib import Path
 import re
 from typing import Any, List, Optional, Tuple
@@ -19,6 +20,9 @@ from yolojet_ros.sim.scene import Scene, SceneFrame
 
 DEFAULT_RATE = 30.0
 DEFAULT_SIZE = (640, 384)
+_DEVICE_SECONDS = 10  # without a picture, after which a stream is lost; V4L2's in OpenCV, too
+_FFMPEG_LOG, _SILENT = 'OPENCV_FFMPEG_LOGLEVEL', '-8'
+_ERRORS_ONLY = 2  # of OpenCV's log levels
 
 
 @dataclass(frozen=True)
@@ -146,20 +150,21 @@ class VideoSource(Source):
 
 
 class DeviceSource(Source):
-    """A V4L2 camera by its index or device file, or a network stream by its URL."""
+    """
+    A V4L2 camera by its index, device file or a link to that, or a network stream by its URL.
+
+    `read` does not wait for ever: a device that gives no picture for 10 s is lost.
+    """
 
     def __init__(self, device: str, options: SourceOptions) -> None:
-        self._device = device
-        index = re.fullmatch(r'(?:/dev/video)?(\d+)', device)
-        if index:
-            self._capture = cv2.VideoCapture(int(index.group(1)), cv2.CAP_V4L2)
-        else:
-            self._capture = cv2.VideoCapture(utf8_path(device))
+        self._device, self._size = device, options.size
+        stream = '://' in device
+        self._capture = _open_stream(device) if stream else _open_camera(device)
         if not self._capture.isOpened():
             present = ', '.join(sorted(map(str, Path('/dev').glob('video*')))) or 'no /dev/video*'
             raise UserError(
-                f'camera {device} cannot be opened; there is {present}'
-                if index else f'stream {device} cannot be opened; check the URL and the network')
+                f'stream {device} cannot be opened; check the URL and the network'
+                if stream else f'camera {device} cannot be opened; there is {present}')
         for prop, value in ((cv2.CAP_PROP_FRAME_WIDTH, options.size[0]),
                             (cv2.CAP_PROP_FRAME_HEIGHT, options.size[1]),
                             (cv2.CAP_PROP_FPS, options.rate), (cv2.CAP_PROP_BUFFERSIZE, 1)):
@@ -172,11 +177,33 @@ class DeviceSource(Source):
         read, image = self._capture.read()
         if not read:
             raise UserError(f'{self._device} delivers no more pictures; check its connection')
-        return image
+        return _resized(image, self._size)  # a stream, and many a camera, has its own
 
     def close(self) -> None:
         """Close the device."""
         self._capture.release()
+
+
+def _open_camera(device: str) -> cv2.VideoCapture:
+    """Open a V4L2 camera; a link, such as udev makes, may lead to another one each time."""
+    path = f'/dev/video{device}' if device.isdecimal() else os.path.realpath(device)
+    number = re.fullmatch(r'/dev/video(\d+)', path)
+    if not number or not os.path.exists(path):
+        return cv2.VideoCapture()  # OpenCV would only tell the terminal
+    return cv2.VideoCapture(int(number.group(1)), cv2.CAP_V4L2)
+
+
+def _open_stream(url: str) -> cv2.VideoCapture:
+    """Open a stream that gives up after a while without a word; OpenCV's own 30 s are long."""
+    # That one is lost is said here, once; FFmpeg and OpenCV would say it at every attempt.
+    os.environ.setdefault(_FFMPEG_LOG, _SILENT)
+    if 'OPENCV_LOG_LEVEL' not in os.environ and hasattr(cv2, 'setLogLevel'):
+        cv2.setLogLevel(_ERRORS_ONLY)
+    limits = [value for name in ('OPEN', 'READ') for value in (
+        getattr(cv2, f'CAP_PROP_{name}_TIMEOUT_MSEC', None), int(_DEVICE_SECONDS * 1e3))]
+    if None in limits:  # OpenCV before 4.5.2
+        return cv2.VideoCapture(utf8_path(url))
+    return cv2.VideoCapture(utf8_path(url), cv2.CAP_ANY, limits)
 
 
 class Schedule:
@@ -222,7 +249,7 @@ def open_source(name: Any, options: SourceOptions = SourceOptions()) -> Source:
     Open a source of pictures.
 
     :param name: 'synthetic'; the path of a video, an image or a folder of images; a camera's
-        index or device file; the URL of a stream
+        index, device file or a link to it below /dev; the URL of a stream
     :raises UserError: if there is no such source or it cannot be read.
     """
     name = str(name)
@@ -231,7 +258,7 @@ def open_source(name: Any, options: SourceOptions = SourceOptions()) -> Source:
                         'both width and height, or 0 for both to keep those of the source')
     if name == 'synthetic':
         return SceneSource(options)
-    if re.fullmatch(r'(/dev/video)?\d+', name) or '://' in name:
+    if is_live(name):
         return DeviceSource(name, options)
     path = home_path(name)
     if path.is_dir() or is_image(path) and path.is_file():
@@ -241,6 +268,12 @@ def open_source(name: Any, options: SourceOptions = SourceOptions()) -> Source:
     raise UserError(
         f'source {name!r} is neither a file nor a folder; expected synthetic, a video, an image, '
         'a folder of images, a camera index such as 0, /dev/videoN, or the URL of a stream')
+
+
+def is_live(name: Any) -> bool:
+    """Return whether a source is a camera or a stream, which may be there or not."""
+    name = str(name)
+    return name.isdecimal() or '://' in name or bool(re.match('/dev/(?!shm(/|$))', name))
 
 
 def is_image(path: Path) -> bool:

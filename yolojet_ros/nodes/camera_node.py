@@ -22,19 +22,23 @@ from vision_msgs.msg import Detection2DArray
 
 from yolojet_ros.core.detections import Detections
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.nodes.service import Service
+from yolojet_ros.operate.reopening import ReopenedSource
 from yolojet_ros.ros import parameters
 from yolojet_ros.ros.ending import leave
 from yolojet_ros.ros.images import fill_image
 from yolojet_ros.ros.messages import detections_message
 from yolojet_ros.ros.spin import run_node, until_shutdown
-from yolojet_ros.ros.topics import camera_info_name, image_name
+from yolojet_ros.ros.topics import camera_info_name, image_name, LATEST
 from yolojet_ros.ros.warps import polygon_of_warp
 from yolojet_ros.sim.scene import CLASS_NAMES, SceneFrame
-from yolojet_ros.sources import open_source, Schedule, Source, SourceOptions
+from yolojet_ros.sources import is_live, open_source, Schedule, Source, SourceOptions
 
 _JPEG_QUALITY = 90
 _SETTLE_SECONDS = 0.5  # in which discovery, and the last messages, come to an end
 _THREAD_SECONDS = 2.0  # that a device may keep us waiting at the end
+_SILENCE = 2.0  # s without a picture that are worth a warning
+_STUCK_SECONDS = 30.0  # in which a device must give a picture or an error
 
 
 def _yuv422(luma: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -59,6 +63,7 @@ def _converted(code: int) -> Callable[[np.ndarray], np.ndarray]:
     return lambda image: cv2.cvtColor(image, code)
 
 
+REOPEN = ('lost', 'always', 'never')
 # From uint8 BGR to the samples of an encoding of sensor_msgs/image_encodings.
 ENCODERS: Dict[str, Callable[[np.ndarray], np.ndarray]] = {
     'bgr8': np.ascontiguousarray,
@@ -82,7 +87,8 @@ class CameraNode(parameters.CheckedParameters, Node):
     `/diagnostics` counts at 1 Hz.
 
     Pictures of files and of the scene are read ahead, so that the stamp is the
-    moment of publication; those of a device are stamped when they arrive.
+    moment of publication; those of a device are stamped when they arrive. A device that is
+    lost is opened again and again (parameter `reopen`).
 
     :raises UserError: if the source cannot be opened.
     """
@@ -95,6 +101,7 @@ class CameraNode(parameters.CheckedParameters, Node):
         self._own_name = self.get_name()
         self._finished = False
         self._encoding = self.get_parameter('encoding').value
+        self._ended = threading.Event()
         self._source = self._open_source()
         self._schedule = Schedule(self._source.rate) if self._source.rate else None
         self._last_report = (time.monotonic(), 0, 0)
@@ -114,10 +121,13 @@ class CameraNode(parameters.CheckedParameters, Node):
         self._truth_publisher = self.create_publisher(Detection2DArray, 'truth', qos)
         # Reliable and deep: a lost piece of motion is lost for all that follow.
         self._motion_publisher = self.create_publisher(PolygonStamped, 'camera_motion', 50)
-        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
+        self._diagnostics_publisher = self.create_publisher(
+            DiagnosticArray, '/diagnostics', LATEST)
         self._diagnostics_timer = self.create_timer(1.0, self._publish_diagnostics)
-        self._ended = threading.Event()
+        self._sentence = ''  # of the last diagnostics
+        self._reading: Optional[float] = None  # since when, on time.monotonic
         self._thread = threading.Thread(target=self._capture, name='capture', daemon=True)
+        self._service = Service(self, self._fault, lambda: self._sentence)
 
     def start(self) -> None:
         """Begin to publish."""
@@ -126,9 +136,11 @@ class CameraNode(parameters.CheckedParameters, Node):
             f'publishing {self._source.description} as {self._encoding} at {rate} '
             f'on {self._image_publisher.topic_name}')
         self._thread.start()
+        self._service.ready()
 
     def close(self) -> None:
         """End the capture, give the source back and leave the graph."""
+        self._service.stopping()
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(_THREAD_SECONDS)
@@ -167,6 +179,8 @@ class CameraNode(parameters.CheckedParameters, Node):
         frame_id = f'{self.get_namespace()}/camera'.lstrip('/')
         declare('frame_id', frame_id, 'of the header of every message')
         declare('loop', True, 'start a video or folder again at its end; otherwise the node ends')
+        declare('reopen', 'lost', 'a camera or stream, again and again: one that is lost, always '
+                '(also one that is not there at the start), or never', choices=REOPEN)
         declare('encoding', 'bgr8', 'of image_raw', choices=tuple(ENCODERS))
         declare('reliability', 'reliable',
                 'of the publishers; reliable fits every subscriber',
@@ -183,9 +197,19 @@ class CameraNode(parameters.CheckedParameters, Node):
     def _open_source(self) -> Source:
         value = {name: self.get_parameter(name).value for name in (
             'source', 'rate', 'width', 'height', 'loop', 'seed', 'objects')}
-        return open_source(value['source'], SourceOptions(
+        options = SourceOptions(
             rate=value['rate'], size=(value['width'], value['height']), loop=value['loop'],
-            seed=value['seed'], objects=value['objects']))
+            seed=value['seed'], objects=value['objects'])
+        reopen = self.get_parameter('reopen').value
+        if reopen == 'never' or not is_live(value['source']):
+            return open_source(value['source'], options)
+
+        def open_again() -> Source:
+            return open_source(value['source'], options)
+
+        return ReopenedSource(
+            f'camera {value["source"]}', options.rate, open_again, self._ended.wait,
+            self.get_logger().warning, open_again() if reopen == 'lost' else None)
 
     # ---- capture, on a thread of its own: a device makes it wait
 
@@ -220,7 +244,9 @@ class CameraNode(parameters.CheckedParameters, Node):
 
     def _capture_one(self) -> bool:
         """Publish one picture; return False at the end."""
+        self._reading = time.monotonic()
         image = self._source.read()
+        self._reading = None
         if image is None:
             return False
         if self._source.live:
@@ -265,6 +291,26 @@ class CameraNode(parameters.CheckedParameters, Node):
 
     # ---- what the node says of itself
 
+    @property
+    def _lost(self) -> str:
+        """Return why there is no picture of a device that is waited for, or ''."""
+        return self._source.lost if isinstance(self._source, ReopenedSource) else ''
+
+    @property
+    def _silence(self) -> float:
+        """Return for how many seconds a picture has been waited for."""
+        reading = self._reading
+        return 0.0 if reading is None else time.monotonic() - reading
+
+    def _fault(self) -> str:
+        """Return why a new process is needed, or ''; a device that is lost is not mended by it."""
+        if not self._finished and not self._thread.is_alive():
+            return 'the thread that takes the pictures has ended'
+        if self._silence > _STUCK_SECONDS and not self._lost:
+            return (f'{self._source.description} has given neither a picture nor an error for '
+                    f'{self._silence:.0f} s')
+        return ''
+
     def _finish(self) -> None:
         """Say why the pictures end, and give the last ones time to arrive."""
         if self.failure:
@@ -286,9 +332,18 @@ class CameraNode(parameters.CheckedParameters, Node):
         if self.skipped > skipped:
             status.level = DiagnosticStatus.WARN
             status.message += f', slower than the {self._source.rate:g} asked for'
+        if self._silence > _SILENCE:
+            status.level = DiagnosticStatus.WARN
+            status.message = f'no picture for {self._silence:.0f} s'
+        lost = self._lost
+        if lost:
+            status.level, status.message = DiagnosticStatus.ERROR, lost
+        self._sentence = status.message
         status.values = [KeyValue(key='published', value=str(self.published)),
                          KeyValue(key='skipped', value=str(self.skipped)),
                          KeyValue(key='rate', value=f'{rate:.2f}'),
+                         KeyValue(key='reopened', value=str(
+                             getattr(self._source, 'reopened', 0))),
                          KeyValue(key='finished', value=str(self._finished))]
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()

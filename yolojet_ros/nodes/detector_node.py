@@ -18,11 +18,13 @@ from yolojet_ros.core.image_formats import ImageError
 from yolojet_ros.core.text import one_line, shown
 from yolojet_ros.inference.demo_model import demo_model
 from yolojet_ros.nodes import detector_parameters
+from yolojet_ros.nodes.detector_health import DetectorHealth
 from yolojet_ros.nodes.detector_parameters import DetectorParameters, FIXED
 from yolojet_ros.nodes.diagnostics import Diagnostics
 from yolojet_ros.nodes.frame_worker import FrameWorker
 from yolojet_ros.nodes.loading import Loading
 from yolojet_ros.nodes.model_update import ModelUpdate
+from yolojet_ros.nodes.service import Service
 from yolojet_ros.nodes.watched_camera import WatchedCamera
 from yolojet_ros.pipeline.detector import Detector
 from yolojet_ros.pipeline.stream import Frame, Shot
@@ -67,6 +69,8 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._diagnostics = Diagnostics(self)
         self.update = ModelUpdate(self)
+        self._service = Service(self, DetectorHealth(self, lambda: self.worker).fault,
+                                lambda: self._diagnostics.sentence)
         self._bond = ManagerBond(self)
         self._inlet = Inlet(self.context)
         self._failure_guard = self.create_guard_condition(self._on_worker_failure)
@@ -176,8 +180,14 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         loading = Loading('' if used.model_store else used.model or self._demo_model(), used)
         self.worker = FrameWorker(
             loading.run, self, self._submit, self._publish, self.update.rescue, self._on_failure)
-        self.detector = self.worker.wait_loaded(self.context.ok)
+        self.detector = self.worker.wait_loaded(self._go_on_loading)
         return loading
+
+    def _go_on_loading(self) -> bool:
+        """Say that the node lives while it waits for the model; return whether to go on."""
+        self._diagnostics.keep_up()
+        self._service.keep_up()
+        return self.context.ok()
 
     def _demo_model(self) -> str:
         path = str(demo_model())
@@ -236,9 +246,11 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         if self.get_parameter('autostart').value:
             if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
                 self.trigger_activate()
+        self._service.ready()
 
     def close(self) -> None:
         """Free everything when the process ends."""
+        self._service.stopping()
         self._release()
         self._inlet.close()
         self.destroy_node()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import List, Optional, Protocol, Sequence
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -11,6 +12,7 @@ from yolojet_ros.nodes.model_update import ModelUpdate
 from yolojet_ros.nodes.watched_camera import WatchedCamera
 from yolojet_ros.pipeline.detector import Detector
 from yolojet_ros.ros.spin import until_shutdown
+from yolojet_ros.ros.topics import LATEST
 
 
 class Reporter(Protocol):
@@ -36,12 +38,20 @@ class Diagnostics:
 
     def __init__(self, node: Reporter) -> None:
         self._node = node
-        self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 5)
+        self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', LATEST)
         self._logged: Sequence[str] = ()  # warnings of the backend
+        self._published = 0.0
+        self.sentence = ''  # what is worst of what was published last
+
+    def keep_up(self) -> None:
+        """Publish if it is time, where the executor's thread is kept from its timers."""
+        if time.monotonic() - self._published >= 1:
+            self.publish()
 
     def publish(self) -> None:
         """Publish how everything is."""
         node = self._node
+        self._published = time.monotonic()
         self.log_warnings()
         namesakes = self._namesakes()
         if namesakes:
@@ -49,6 +59,8 @@ class Diagnostics:
         message = DiagnosticArray(status=[
             self._status(camera, namesakes) for camera in node.cameras])
         message.header.stamp = node.get_clock().now().to_msg()
+        worst = max(message.status, key=lambda status: status.level)
+        self.sentence = f'{worst.name.partition(": ")[2]}: {worst.message}'
         with until_shutdown():
             self._publisher.publish(message)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import Future, wait
 import threading
+import time
 from typing import Any, Callable, Deque, Optional, Protocol
 
 from yolojet_ros.core.errors import UserError
@@ -62,6 +63,7 @@ class FrameWorker:
         self._stopping = False
         self._failed = False
         self._busy = False  # an image is looked for or in work, or a run in flight
+        self._begun: Optional[float] = None  # the step at hand, on time.monotonic
         self._loaded: Future = Future()
         self._thread = threading.Thread(
             target=self._main, args=(load,), name='frame_worker', daemon=True)
@@ -88,6 +90,17 @@ class FrameWorker:
     def failed(self) -> bool:
         """Return whether the thread has given up; it then only waits for `stop`."""
         return self._failed
+
+    @property
+    def ended(self) -> bool:
+        """Return whether the thread does not even wait any more, though nobody called `stop`."""
+        return not self._thread.is_alive()
+
+    @property
+    def busy_for(self) -> float:
+        """Return for how many seconds the step at hand has been going on, 0 if there is none."""
+        begun = self._begun
+        return 0.0 if begun is None else time.monotonic() - begun
 
     def drain(self, seconds: float) -> bool:
         """
@@ -133,6 +146,7 @@ class FrameWorker:
     def _set_busy(self, busy: bool) -> None:
         with self._changed:
             self._busy = busy
+            self._begun = time.monotonic() if busy else None
             self._changed.notify_all()
 
     def finish(self) -> None:

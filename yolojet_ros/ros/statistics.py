@@ -75,6 +75,18 @@ class Statistics:
                 self.drops[cause] += left
             return left
 
+    @property
+    def finished(self) -> int:
+        """Return how many of the images that were taken are processed or dropped by now."""
+        with self._lock:
+            return self.processed + sum(self.drops.values())
+
+    def usual(self, stage: str) -> float:
+        """Return how many milliseconds a stage takes, the median; 0 if that is not known yet."""
+        with self._lock:
+            times = self._stages.get(stage)
+            return float(np.median(times)) if times else 0.0
+
     def on_lost(self, count: int) -> None:
         """Count images that the middleware reports lost on their way to us."""
         with self._lock:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+
+# Of /diagnostics: whoever comes is told the last of it at once, and not within a second.
+LATEST = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def of_camera(camera: str, name: str) -> str:
