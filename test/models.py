@@ -51,7 +51,7 @@ def write_task_model(path, task, boxes, scores, extra, size=(320, 192)):
 def write_model(
         path, output, size=(320, 192), names=NAMES, metadata=None, batch=1, fragile=False,
         poisoned=False, dynamic=False, declared=None, more=(), slow=0, endless=False,
-        slow_on_white=0):
+        slow_on_white=0, hanging=False):
     """
     Write an ONNX file that always answers `output`, whatever it sees.
 
@@ -62,6 +62,7 @@ def write_model(
     :param fragile: let the network fail while it runs on an image with white pixels
     :param endless: never answer
     :param slow_on_white: as `slow`, for an image with white pixels only
+    :param hanging: never answer to an image with white pixels
     :param slow: products of two 1024x1024 matrices to compute on the way, 10 ms or more each
     """
     zero = numpy_helper.from_array(np.zeros((), np.float32), 'zero')
@@ -83,10 +84,13 @@ def write_model(
             helper.make_node('Sub', ['white', 'one'], ['other']),
             helper.make_node('Div', ['zero', 'other'], ['nothing']),
         ]
-    if endless:
+    if endless or hanging:
         nodes[1:2] = [
+            helper.make_node('Floor', ['brightest'], ['white']),
+            helper.make_node('Cast', ['white'], ['is_white'], to=TensorProto.BOOL),
             helper.make_node('Mul', ['brightest', 'zero'], ['begin']),
-            helper.make_node('Loop', ['', 'yes', 'begin'], ['nothing'], body=_same_for_ever())]
+            helper.make_node('Loop', ['', 'is_white' if hanging else 'yes', 'begin'], ['nothing'],
+                             body=_same_for_ever())]
     outputs = [('output0', declared or output.shape)]
     one, first = np.ones((), np.float32), np.zeros(1, np.int64)
     constants = [zero, constant, numpy_helper.from_array(one, 'one'),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 import math
 import os
 from pathlib import Path
 import time
-from typing import Any, Dict, List, Sequence
+from typing import Any, Deque, Dict, List, Sequence, Set, Tuple
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.text import listed, one_line
@@ -15,6 +16,10 @@ from yolojet_ros.core.text import listed, one_line
 LEVELS = ('OK', 'WARN', 'ERROR', 'STALE')
 _FRESH = 2.0  # s that the word of a node that lives may be old; it gives one each second
 _LEAST = 1.0  # s to listen for: discovery takes its time
+# Fast DDS loses a part of its discovery at times, and repairs it every 3 s only; whoever comes
+# later, or a second one from the same process, may find everything at once.
+_EARS, _NEXT_EAR = 4, 0.35  # participants at most, s between two of them
+_TURN = 0.02  # s that each is listened to
 _QUEUE = 100  # messages of all nodes of the robot
 _LONGEST = 300  # characters of a message
 
@@ -124,43 +129,76 @@ def listen(node: str, end: float) -> Heard:
     except ImportError as error:
         raise UserError(f'there is no ROS 2 here to ask the node by ({error}); source its '
                         'setup.bash, or start this command with ./yolojet') from None
+    try:
+        from rclpy.event_handler import SubscriptionEventCallbacks
+    except ImportError:  # Humble
+        from rclpy.qos_event import SubscriptionEventCallbacks
 
     end = max(end, time.monotonic() + _LEAST)
-    messages: List[Any] = []
-    context = Context()
-    rclpy.init(context=context, args=[])
-    listener = rclpy.create_node(
-        f'health_{os.getpid()}', context=context, use_global_arguments=False,
-        enable_rosout=False, start_parameter_services=False)
-    executor = SingleThreadedExecutor(context=context)
-    try:
-        listener.create_subscription(DiagnosticArray, '/diagnostics', messages.append, QoSProfile(
-            depth=_QUEUE, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+    came: Deque[Tuple[int, Any]] = deque()  # which participant heard what
+    ears: List[Tuple[Any, Any, Any]] = []
+
+    def add_ear() -> None:
+        context, number = Context(), len(ears)
+        rclpy.init(context=context, args=[])
+        listener = rclpy.create_node(
+            f'health_{os.getpid()}_{number}', context=context, use_global_arguments=False,
+            enable_rosout=False, start_parameter_services=False)
+        listener.create_subscription(
+            DiagnosticArray, '/diagnostics', lambda message: came.append((number, message)),
+            QoSProfile(depth=_QUEUE, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False))
+        executor = SingleThreadedExecutor(context=context)
         executor.add_node(listener)
-        heard = Heard()
-        while not heard.fresh and time.monotonic() < end:
-            executor.spin_once(timeout_sec=max(end - time.monotonic(), 0))
-            while messages:
-                heard = _with(heard, node, messages.pop(0))
-        return heard
+        ears.append((context, listener, executor))
+
+    heard, begin = _Hearing(node), time.monotonic()
+    try:
+        while not heard.result.fresh and time.monotonic() < end:
+            if len(ears) < _EARS and time.monotonic() - begin >= len(ears) * _NEXT_EAR:
+                add_ear()
+            for _, _, executor in ears:
+                executor.spin_once(timeout_sec=_TURN)
+            while came:
+                heard.add(*came.popleft())
+        return heard.result
     finally:
-        executor.shutdown()
-        listener.destroy_node()
-        context.try_shutdown()
+        for context, listener, executor in ears:
+            executor.shutdown()
+            listener.destroy_node()
+            context.try_shutdown()
 
 
-def _with(heard: Heard, node: str, message: Any) -> Heard:
-    """Return what is heard with one message more."""
-    names = [status.name.rpartition(': ')[0] or status.name for status in message.status]
-    if node not in names:
-        return Heard(heard.statuses, heard.age, heard.live,
-                     sorted({*heard.others, *(name for name in names if name[:1] == '/')}))
-    stamp = message.header.stamp
-    return Heard(
-        [Status(status.name, status.level[0], status.message, status.hardware_id,
-                {item.key: item.value for item in status.values})
-         for status, name in zip(message.status, names) if name == node],
-        time.time() - stamp.sec - stamp.nanosec * 1e-9, bool(heard.statuses), heard.others)
+class _Hearing:
+    """What is heard of a node, message by message."""
+
+    def __init__(self, node: str) -> None:
+        self.result = Heard()
+        self._node = node
+        self._ears: Set[int] = set()  # that have heard it
+
+    def add(self, ear: int, message: Any) -> None:
+        """
+        Take a message.
+
+        Each participant is told the one that was kept, once; a second one is of a node that lives.
+        """
+        before, names = self.result, [
+            status.name.rpartition(': ')[0] or status.name for status in message.status]
+        if self._node not in names:
+            others = {*before.others, *(name for name in names if name[:1] == '/')}
+            self.result = Heard(before.statuses, before.age, before.live, sorted(others))
+            return
+        stamp = message.header.stamp
+        self.result = Heard(
+            [_status(status) for status, name in zip(message.status, names) if name == self._node],
+            time.time() - stamp.sec - stamp.nanosec * 1e-9, ear in self._ears, before.others)
+        self._ears.add(ear)
+
+
+def _status(message: Any) -> Status:
+    return Status(message.name, message.level[0], message.message, message.hardware_id,
+                  {item.key: item.value for item in message.values})
 
 
 def seconds_of_process() -> float:

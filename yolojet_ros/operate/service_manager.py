@@ -12,6 +12,7 @@ from typing import Mapping, Optional
 
 from yolojet_ros.core.text import one_line, shown
 
+_PATIENCE = 0.5  # s that a queue may be full
 _STATUS = 300  # characters of a status, which systemctl shows in one line
 
 
@@ -72,13 +73,13 @@ class ServiceManager:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as way:
-                # Who is not heard is no reason to stand still: the next word follows soon.
-                way.setblocking(False)
+                # Who is not heard is no reason to stand still.
+                way.settimeout(_PATIENCE)
                 way.sendto(assignment.encode(), self._address)
         except OSError as error:
             self.problem = self.problem or (
                 f'the service manager cannot be told {assignment.split("=")[0]}: '
-                f'{error.strerror or error}')
+                f'{error.strerror or error or "its queue is full"}')
 
 
 def _watchdog(environment: Mapping[str, str]) -> Optional[float]:
