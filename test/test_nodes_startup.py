@@ -24,7 +24,7 @@ _NODES = {
     'camera_node': {
         'source': 'synthetic', 'rate': 5.0, 'width': 320, 'height': 192, 'seed': 1, 'objects': 3,
         'frame_id': 'c', 'loop': True, 'encoding': 'bgr8', 'reliability': 'reliable',
-        'duration': 1.0, 'wait_for_subscribers': 1, 'use_sim_time': False},
+        'duration': 1.0, 'wait_for_subscribers': 1, 'reopen': 'lost', 'use_sim_time': False},
     'engine_builder_node': {
         'onnx': 'm.onnx', 'profile': 'desktop', 'out': 'o.engine', 'precision': 'fp16',
         'workspace': 64, 'batch': 1, 'calib': '', 'num_calib': 5, 'timing_cache': '', 'dla': -1,
