@@ -83,7 +83,8 @@ def test_who_is_not_there_or_stands_still_is_not_well(nodes):
     os.kill(nodes[2].process.pid, signal.SIGSTOP)
     try:
         time.sleep(2.5)  # until its last word is old
-        absent, still = _ask('--node', '/no', timeout=4), _ask('--node', '/idle/detector', timeout=4)
+        absent = _ask('--node', '/no', timeout=4)
+        still = _ask('--node', '/idle/detector', timeout=4)
         code, text = _answer(absent)
         assert code == 1 and '/no does not answer on /diagnostics' in text
         code, text = _answer(still)

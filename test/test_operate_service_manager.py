@@ -41,7 +41,8 @@ def test_the_watchdog_waits_for_the_process_that_it_names(tmp_path, values, watc
 
 @pytest.mark.parametrize('name, words', [
     ('vsock:2:1', 'expected a path that begins with /'), ('/', 'expected a path'),
-    ('/nobody/listens', 'cannot be told READY: No such file'), ('@' + 'x' * 200, 'cannot be told')])
+    ('/nobody/listens', 'cannot be told READY: No such file'),
+    ('@' + 'x' * 200, 'cannot be told')])
 def test_a_socket_that_does_not_work_is_said_and_forgiven(name, words):
     manager = ServiceManager({'NOTIFY_SOCKET': name})
     manager.ready()
