@@ -288,6 +288,7 @@ do_uninstall() {
   if [ ! -f "$root/$manifest" ]; then
     printf 'nothing is installed here\n'
     [ -z "$purge" ] || purge_data
+    remove_user
     return 0
   fi
   if [ -n "$live" ] && [ -z "$dry" ]; then
@@ -304,13 +305,28 @@ do_uninstall() {
     [ -n "$dry" ] || rmdir "$root/$path" 2> /dev/null || true
   done < <(awk '$1 == "dir" { print $2 }' "$work/last" | sort -r)
   if [ -n "$live" ] && [ -z "$dry" ]; then
-    rmdir /var/lib/yolojet/models /var/lib/yolojet/records /var/lib/yolojet /var/cache/yolojet \
-      /var/log/yolojet 2> /dev/null || true
     systemctl daemon-reload
+    systemctl reset-failed yolojet-detector.service yolojet-camera.service 2> /dev/null || true
+    systemctl try-restart systemd-journald.service
     ! command -v udevadm > /dev/null || udevadm control --reload || true
-    # Its files would belong to nobody.
-    [ -e /var/lib/yolojet ] || ! id yolojet > /dev/null 2>&1 || userdel yolojet
   fi
+  remove_user
+}
+
+# The user goes with its last file: else what stays would belong to nobody.
+remove_user() {
+  [ -n "$live" ] && id yolojet > /dev/null 2>&1 || return 0
+  if [ -z "$dry" ]; then
+    rm -rf /var/cache/yolojet
+    rmdir /var/lib/yolojet/models /var/lib/yolojet/records /var/lib/yolojet /var/log/yolojet \
+      2> /dev/null || true
+    if [ -e /var/lib/yolojet ] || [ -e /var/log/yolojet ]; then
+      say 'keep /var/lib/yolojet and /var/log/yolojet with their user; --purge removes them'
+      return 0
+    fi
+  fi
+  say 'remove the user yolojet'
+  [ -n "$dry" ] || userdel yolojet
 }
 
 remove_file() {

@@ -411,12 +411,31 @@ def test_bases_are_pinned():
         assert '/' not in tag and re.search(r'\d+\.\d+', tag), base
 
 
-def test_the_gpu_image_has_every_library_that_package_xml_names():
-    packages = (DEPLOY / 'docker/install_ros.sh').read_text()
+@pytest.mark.parametrize('distro, built', [('jazzy', False), ('humble', True)])
+def test_the_gpu_image_gets_what_package_xml_names(tmp_path, distro, built):
+    """Whether the base has ROS from source, as JetPack 5's, or gets its packages."""
+    for program in ('apt-get', 'curl', 'rm'):  # which would change this machine
+        path = tmp_path / program
+        path.write_text(f'#!/bin/sh\necho {program} "$@"\n')
+        path.chmod(0o755)
+    if built:
+        (tmp_path / 'ros' / distro).mkdir(parents=True)
+    said = _run('bash', DEPLOY / 'docker/install_ros.sh', '1.2.3', ROOT / 'package.xml', env=dict(
+        os.environ, PATH=f'{tmp_path}:{os.environ["PATH"]}', ROS_DISTRO=distro,
+        ROS_FOLDER=str(tmp_path / 'ros')))
+    last = [line for line in said.splitlines() if line.startswith('apt-get install')][-1].split()
     package = xml.etree.ElementTree.parse(ROOT / 'package.xml').getroot()
-    names = [element.text for element in package.findall('exec_depend')]
-    missing = [name for name in names if name.startswith('python3-') and name not in packages]
-    assert missing == []
+    names = {element.text for element in package.findall('exec_depend')}
+    names -= {'rviz2', 'rviz_default_plugins'}
+    python = {name for name in names if name.startswith('python3-')}
+    ros = {f'ros-{distro}-' + name.replace('_', '-') for name in names - python}
+    if built:
+        wanted = python - {'python3-opencv'}
+    else:
+        wanted = python | ros
+        assert re.search(r'curl .*/1\.2\.3/ros2-apt-source_1\.2\.3\.\w+_all\.deb', said)
+    assert wanted <= set(last) and 'python3-venv' in last
+    assert any(word.startswith('ros-') for word in last) is not built
 
 
 @pytest.mark.parametrize('text, words', [

@@ -1,11 +1,21 @@
 #!/bin/bash
-# Install ROS 2 ($ROS_DISTRO) and the system's libraries that yolojet_ros needs into an image.
-#   install_ros.sh VERSION_OF_ROS2_APT_SOURCE
+# Install ROS 2 ($ROS_DISTRO) and what package.xml names into an image of Ubuntu.
+#   install_ros.sh VERSION_OF_ROS2_APT_SOURCE PACKAGE_XML
 set -euo pipefail
 export DEBIAN_FRONTEND=noninteractive
+ros=${ROS_FOLDER:-/opt/ros}/$ROS_DISTRO
 
-packages=(python3-numpy python3-scipy python3-tqdm python3-venv python3-yaml)
-if [ -d "/opt/ros/$ROS_DISTRO" ]; then
+packages=(python3-venv)
+while read -r name; do
+  case $name in
+    rviz*) ;;  # nobody looks at a container's screen
+    python3-opencv) [ -d "$ros" ] || packages+=("$name") ;;
+    python3-*) packages+=("$name") ;;
+    *) [ -d "$ros" ] || packages+=("ros-$ROS_DISTRO-${name//_/-}") ;;
+  esac
+done < <(sed -n 's|.*<exec_depend>\(.*\)</exec_depend>.*|\1|p' "$2")
+
+if [ -d "$ros" ]; then
   # JetPack 5: there are no packages of Humble for Ubuntu 20.04, so the base built it from source,
   # with vision_msgs and cv_bridge, beside NVIDIA's OpenCV. Its list of ROS's repository has a key
   # that expired in 2025 and would stop apt.
@@ -20,12 +30,9 @@ else
   curl --fail --silent --show-error --location --retry 3 --output /tmp/ros2-apt-source.deb \
     "$releases/$1/ros2-apt-source_$1.${VERSION_CODENAME}_all.deb"
   apt-get install -y --no-install-recommends /tmp/ros2-apt-source.deb
-  rm /tmp/ros2-apt-source.deb
+  rm -f /tmp/ros2-apt-source.deb
   apt-get update
-  for name in ros-base cv-bridge vision-msgs diagnostic-msgs bondpy; do
-    packages+=("ros-$ROS_DISTRO-$name")
-  done
-  packages+=(python3-colcon-common-extensions python3-opencv)
+  packages+=("ros-$ROS_DISTRO-ros-base" "ros-$ROS_DISTRO-bondpy" python3-colcon-common-extensions)
 fi
 apt-get install -y --no-install-recommends "${packages[@]}"
 rm -rf /var/lib/apt/lists/*

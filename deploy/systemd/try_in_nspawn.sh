@@ -16,10 +16,10 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 cp -a --one-file-system "$image" "$root"
 cp /etc/resolv.conf "$root/etc/resolv.conf"
-chroot "$root" sh -c '
-  userdel yolojet && rm -rf /var/lib/yolojet /etc/yolojet
-  apt-get update && apt-get install -y --no-install-recommends dbus logrotate systemd \
-    systemd-sysv udev' > /dev/null
+systemd-nspawn --quiet --pipe --directory "$root" --register=no --keep-unit --resolv-conf=off \
+  sh -c 'userdel yolojet && rm -rf /var/lib/yolojet /etc/yolojet && apt-get update &&
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends dbus logrotate \
+      systemd systemd-sysv udev' > "$root/opt/apt.log" 2>&1
 mkdir -p "$root/opt/checkout/docs"
 cp -r "$here/deploy" "$root/opt/checkout/"
 cp "$here/docs/deployment.md" "$root/opt/checkout/docs/"
