@@ -284,6 +284,16 @@ def test_the_detector_starts_by_itself():
     assert yaml.safe_load(path.read_text())['/**']['ros__parameters']['autostart'] is True
 
 
+def test_the_environment_means_the_same_to_bash_as_to_systemd():
+    path = DEPLOY / 'etc/yolojet.env'
+    text = '\n'.join(line for line in path.read_text().splitlines() if line[:1] != '#')
+    values = assignments(text)
+    said = _run('bash', '-c', 'set -eu; set -a; . "$1"; env -0', 'bash', path, env={})
+    seen = dict(entry.split('=', 1) for entry in said.split('\0') if entry)
+    assert values == {name: seen[name] for name in values}
+    assert '$' not in text and '`' not in text and '\\' not in text
+
+
 def test_the_environment_names_what_the_package_reads():
     from yolojet_ros.ros import middleware
     text = (DEPLOY / 'etc/yolojet.env').read_text()

@@ -81,8 +81,8 @@ else
 fi
 systemctl daemon-reload
 check 'start' timeout 60 systemctl start yolojet-camera yolojet-detector
-check 'the detector takes images' soon 20 runuser -u yolojet -- bash -c "
-  . /opt/yolojet/setup.bash && python - <<'PY'
+check 'another user hears the detector' soon 20 runuser -u nobody -- bash -c "
+  export ROS_LOG_DIR=/tmp/nobody && . /opt/yolojet/setup.bash && python - <<'PY'
 import sys, rclpy
 from rclpy.node import Node
 from vision_msgs.msg import Detection2DArray
