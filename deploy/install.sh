@@ -285,6 +285,9 @@ tell_system() {
 
 do_uninstall() {
   local path
+  # Nothing to take back: the record goes last, so that the next run removes the rest.
+  trap 'printf "install.sh: it failed; run it again to remove the rest\n" >&2; exit 1' ERR
+  trap - INT TERM HUP
   if [ ! -f "$root/$manifest" ]; then
     printf 'nothing is installed here\n'
     [ -z "$purge" ] || purge_data

@@ -94,7 +94,7 @@ for _ in range(100):
 sys.exit(not seen)
 PY"
 if runuser -u yolojet -- $run yolojet --help | grep -q '^ *health'; then
-  check 'yolojet health' runuser -u yolojet -- $run yolojet health
+  check 'yolojet health' runuser -u yolojet -- $run yolojet health --timeout 10
 fi
 pid=$(systemctl show -P MainPID yolojet-detector)
 check 'it runs as yolojet' [ "$(stat -c %U /proc/$pid)" = yolojet ]
@@ -124,7 +124,7 @@ check 'logrotate' logrotate --force --state /tmp/state /etc/logrotate.d/yolojet
 systemctl stop yolojet-detector yolojet-camera
 check 'both end cleanly' bash -c 'systemctl show -P Result yolojet-detector yolojet-camera |
   grep -v "^$" | sort -u | grep -qx success'
-check 'nothing stays in /dev/shm' bash -c '[ -z "$(ls /dev/shm)" ]'
+check 'nothing of theirs stays in /dev/shm' bash -c '[ -z "$(find /dev/shm -user yolojet)" ]'
 for name in detector camera; do
   systemd-analyze security "yolojet-$name" | tail -1
 done
