@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import importlib.util
+import json
 import os
 from pathlib import Path
 import re
@@ -14,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOTSTRAP = '_ROS_WHEELS_BOOTSTRAP_COMPLETE'
-COMMANDS = ('demo', 'bench', 'test', 'model', 'engine', 'track', 'gpu-check')
+COMMANDS = ('demo', 'bench', 'test', 'model', 'engine', 'track', 'gpu-check', 'doctor')
 
 
 @pytest.fixture(scope='module')
@@ -70,6 +71,28 @@ def test_help_prepares_nothing(project):
     result = _start(project, 'demo', '--help')
     assert result.returncode == 0 and 'usage: yolojet demo' in result.stdout
     assert not list(project.glob('.venv*'))
+
+
+def test_doctor_prepares_nothing_and_takes_what_is_there(project, tmp_path):
+    result = _start(project, 'doctor', '--only', 'interpreter', 'swap', '--json')
+    record = json.loads(result.stdout)
+    assert result.stderr == '' and result.returncode == record['exit_code']
+    assert record['checks'][0]['found'].endswith(os.path.realpath(sys.executable))
+    assert not list(project.glob('.venv*'))
+    # An environment that is incomplete, and one whose Python is gone.
+    (project / '.venv' / 'bin').mkdir(parents=True)
+    python = project / '.venv' / 'bin' / 'python'
+    python.write_text(f'#!/bin/sh\nexec {os.path.realpath(sys.executable)} "$@"\n')
+    python.chmod(0o755)
+    record = json.loads(_start(project, 'doctor', '--only', 'rmw', '--json').stdout)
+    assert record['checks'][0]['status'] == 'ok', 'ROS 2 of the environment is set up'
+    python.write_text('#!/nowhere/python\n')
+    record = json.loads(_start(project, 'doctor', '--only', 'rmw', '--json').stdout)
+    assert record['checks'][0]['status'] == 'skipped'
+    # A sourced ROS 2 that every other command refuses.
+    sourced = _sourced(tmp_path, (), '')
+    record = json.loads(_start(project, 'doctor', '--only', 'rclpy', '--json', **sourced).stdout)
+    assert "No module named 'rclpy'" in record['checks'][0]['found']
 
 
 def test_missing_compiler_is_one_sentence(project, tmp_path):

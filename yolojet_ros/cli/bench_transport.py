@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 import subprocess
 import tempfile
-from typing import Dict, List, NamedTuple
+from typing import Dict, List, Mapping, NamedTuple, Optional
 
 from yolojet_ros.cli import plain_camera
 from yolojet_ros.cli.processes import nodes
@@ -53,10 +53,13 @@ def bench_transport(seconds: float) -> int:
     return 0
 
 
-def measure(folder: Path, case: Case, count: int) -> List[Dict]:
+def measure(
+    folder: Path, case: Case, count: int, environment: Optional[Mapping[str, str]] = None,
+) -> List[Dict]:
     """
     Send `count` images and return what each listener found (nodes/echo_node.py).
 
+    :param environment: of an ordinary driver; None for one that configures nothing
     :raises UserError: if a process fails.
     """
     with nodes(folder, 'bench_transport') as running:
@@ -74,8 +77,8 @@ def measure(folder: Path, case: Case, count: int) -> List[Dict]:
             driver = subprocess.run(
                 plain_camera.command(case.width, case.height, case.rate, count, case.qos,
                                      case.listeners, running.namespace),
-                env=plain_camera.plain_environment(), stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE, text=True)
+                env=plain_camera.plain_environment() if environment is None else environment,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             if driver.returncode:
                 raise UserError(f'the camera ended: {driver.stderr.strip()[-300:]}')
         for listener in listeners:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 
-import numpy as np
-
 
 def install_command(*packages: str) -> str:
     """
@@ -15,7 +13,12 @@ def install_command(*packages: str) -> str:
     The system's OpenCV and SciPy need that very NumPy, and its pip may be refused
     (PEP 668); so outside a virtual environment the command makes one on top of it.
     """
-    wanted = ' '.join(map(shlex.quote, (*packages, f'numpy=={np.__version__}')))
+    try:
+        import numpy as np
+        packages += (f'numpy=={np.__version__}',)
+    except ImportError:
+        pass  # there is none to keep to
+    wanted = ' '.join(map(shlex.quote, packages))
     if sys.prefix != sys.base_prefix:
         return f'{shlex.quote(sys.executable)} -m pip install {wanted}'
     return ('python3 -m venv --system-site-packages ~/yolojet_venv && '

@@ -16,7 +16,7 @@ from pathlib import Path
 import re
 import shutil
 import socket
-from typing import List, Tuple
+from typing import List, Mapping, Tuple
 from xml.etree import ElementTree
 
 from yolojet_ros.core.errors import UserError
@@ -59,18 +59,19 @@ def prepare() -> str:
     return f'images over DDS: {prepare_transport()}; memory: {_prepare_malloc()}'
 
 
-def check_installed() -> None:
+def check_installed(environment: Mapping[str, str] = os.environ) -> None:
     """
     Look for the middleware that RMW_IMPLEMENTATION names; rcl ends a process that lacks it.
 
     Call it before rclpy is imported.
 
+    :param environment: of the process that is to start
     :raises UserError: if it is not installed, with those that are.
     """
-    name = os.environ.get('RMW_IMPLEMENTATION')
-    prefixes = _folders('AMENT_PREFIX_PATH')
+    name = environment.get('RMW_IMPLEMENTATION')
+    prefixes = _folders('AMENT_PREFIX_PATH', environment)
     installed = {path.name for prefix in prefixes for path in prefix.glob(_MIDDLEWARES)}
-    folders = _folders('LD_LIBRARY_PATH') + [prefix / 'lib' for prefix in prefixes]
+    folders = _folders('LD_LIBRARY_PATH', environment) + [prefix / 'lib' for prefix in prefixes]
     libraries = [folder / f'lib{name}.so' for folder in folders]
     if name and installed and name not in installed and not any(map(os.path.exists, libraries)):
         raise UserError(
@@ -112,9 +113,10 @@ def is_fast_dds() -> bool:
     return 'fastrtps' in _middleware()
 
 
-def profiles_variable() -> str:
+def profiles_variable(environment: Mapping[str, str] = os.environ) -> str:
     """Return the name that the installed Fast DDS knows; version 3 warns about the old one."""
-    if any((prefix / 'share/fastrtps').is_dir() for prefix in _folders('AMENT_PREFIX_PATH')):
+    prefixes = _folders('AMENT_PREFIX_PATH', environment)
+    if any((prefix / 'share/fastrtps').is_dir() for prefix in prefixes):
         return 'FASTRTPS_DEFAULT_PROFILES_FILE'
     return 'FASTDDS_DEFAULT_PROFILES_FILE'
 
@@ -140,8 +142,8 @@ def socket_buffer() -> int:
         return probe.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
 
-def _folders(variable: str) -> List[Path]:
-    return [Path(folder) for folder in os.environ.get(variable, '').split(os.pathsep) if folder]
+def _folders(variable: str, environment: Mapping[str, str] = os.environ) -> List[Path]:
+    return [Path(folder) for folder in environment.get(variable, '').split(os.pathsep) if folder]
 
 
 def _check_domain() -> None:

@@ -1,0 +1,1 @@
+"""The checks by area: functions from a System and Options to a Finding."""

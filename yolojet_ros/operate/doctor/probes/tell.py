@@ -1,0 +1,21 @@
+"""How a probe tells its parent what it found, a line at a time: what it told survives a crash."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from yolojet_ros.operate.doctor.system import MARK
+
+
+def tell(**values: Any) -> None:
+    """Tell values by name; a later one replaces an earlier."""
+    sys.stdout.flush()
+    # Libraries print what does not end in a line feed.
+    print(f'\n{MARK}{json.dumps(values)}', flush=True)
+
+
+def step(text: str) -> None:
+    """Tell what is tried next, to be named if the process ends in it."""
+    tell(step=text)
