@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -58,7 +59,8 @@ NANO = _jetson('NVIDIA Jetson Nano Developer Kit', 'tegra210', (32, '7.1'), ('MA
 XAVIER = _jetson(
     'NVIDIA Jetson Xavier NX Developer Kit', 'tegra194', (35, '4.1'),
     ('MODE_15W_2CORE', 'MODE_15W_4CORE', 'MODE_15W_6CORE', 'MODE_10W_2CORE', 'MODE_10W_4CORE',
-     'MODE_10W_DESKTOP', 'MODE_20W_2CORE', 'MODE_20W_4CORE', 'MODE_20W_6CORE'), 8, '17000000.gv11b')
+     'MODE_10W_DESKTOP', 'MODE_20W_2CORE', 'MODE_20W_4CORE', 'MODE_20W_6CORE'), 8,
+    '17000000.gv11b')
 ORIN = _jetson('NVIDIA Jetson Orin Nano Developer Kit', 'tegra234', (36, '3.0'), ('15W', '7W'), 0,
                '17000000.gpu')
 THOR = _jetson('NVIDIA Jetson AGX Thor Developer Kit', 'tegra264', (38, '2.2'),
@@ -105,8 +107,9 @@ class Machine(System):
         self.packages = modules
         self.disks = {'/dev/shm': (8192 * MIB, 8192 * MIB), **dict(disks)}
         super().__init__(str(root), {
-            'PATH': '/usr/bin', 'PYTHONPATH': str(modules), 'PYTHONDONTWRITEBYTECODE': '1',
-            **environ})
+            'PATH': '/usr/bin', 'PYTHONPATH': str(modules), **environ},
+            # Not that of a virtual environment, which has packages, and may start twice.
+            os.path.realpath(sys.executable))
 
     def disk(self, path):
         """Return what is recorded: no test can fill a real disk."""

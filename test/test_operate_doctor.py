@@ -80,8 +80,8 @@ def test_exit_code_is_that_of_the_worst(findings, code):
 
 def _results():
     return [runner.Result(Check(name, area, None, ''), finding, 0.5) for name, area, finding in (
-        ('first', 'one', ok('well')), ('second_one', 'one', warn('w' + ' long words' * 20, 'm ' * 60,
-                                                                 'sudo ' + 'x' * 100)),
+        ('first', 'one', ok('well')),
+        ('second_one', 'one', warn('w' + ' long words' * 20, 'm ' * 60, 'sudo ' + 'x' * 100)),
         ('third', 'two', fail('bad\x1b[31m\n', 'it means', 'mend')))]
 
 
@@ -134,7 +134,7 @@ def test_every_check_ends_in_a_finding_where_there_is_nothing(tmp_path):
     assert failed == {'libraries', 'shared_memory'}
     for result in results:
         finding = result.finding
-        assert finding.status in ('ok', 'skipped') or (finding.meaning and finding.command), finding
+        assert finding.status in ('ok', 'skipped') or finding.meaning and finding.command, finding
 
 
 def test_modules_need_the_standard_library_only():

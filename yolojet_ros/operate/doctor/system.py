@@ -15,11 +15,12 @@ import tempfile
 import threading
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from yolojet_ros.operate.doctor.probes.tell import MARK
+
 _MOST_BYTES = 1 << 20  # of a file, or of what a program says
 _AFTER_KILL = 1.0  # s; what hangs in a driver is not even ended by SIGKILL
 _PACKAGE = 'yolojet_ros.operate.doctor.probes'
 _FOLDER = str(Path(__file__).resolve().parents[3])  # that yolojet_ros lies in
-MARK = '@yolojet-doctor '  # begins the lines of a probe that are meant for us
 
 
 class NoAnswer(Exception):

@@ -113,9 +113,11 @@ def cuda_runtime(system: System, options: Options) -> Finding:
         f'here are {", ".join(needs)}' if needs else 'no runtime of CUDA was found')
     newer = {name: major for name, major in needs.items() if major > driver // 1000}
     if newer:
-        return fail(found, f'{", ".join(newer)} need{"s" * (len(newer) == 1)} CUDA '
-                    f'{max(newer.values())}, which this driver is too old for (CUDA error 35)',
-                    too_old(system, max(newer.values()), driver))
+        # A runtime that lies about is no fault as long as nothing of ours is made for it.
+        judge = warn if set(newer) <= set(runtimes) else fail
+        return judge(found, f'{", ".join(newer)} need{"s" * (len(newer) == 1)} CUDA '
+                     f'{max(newer.values())}, which this driver is too old for: programs made for '
+                     'it get CUDA error 35', too_old(system, max(newer.values()), driver))
     return ok(found)
 
 

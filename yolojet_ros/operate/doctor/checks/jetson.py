@@ -53,7 +53,8 @@ def power_mode(system: System, options: Options) -> Finding:
         return skipped('neither /var/lib/nvpmodel/status nor nvpmodel -q tells the power mode')
     name = names.get(number) or f'mode {number}'
     found = f'power mode {number}, {name}'
-    best = max(names, key=lambda mode: (_watts(names[mode]), -mode), default=number)
+    best = max(names, key=lambda mode: (_watts(names[mode]), _cores(names[mode]), -mode),
+               default=number)
     if _watts(name) < _watts(names.get(best, name)):
         return warn(f'{found}; the most is {names[best]}', 'cores are off and clocks are limited, '
                     'so images take longer; the supply and cooling must bear the higher mode',
@@ -76,6 +77,11 @@ def _watts(name: str) -> float:
         return _UNLIMITED
     found = re.search(r'(\d+)W', name)
     return float(found.group(1)) if found else 0.0
+
+
+def _cores(name: str) -> int:
+    found = re.search(r'(\d+)CORE', name)
+    return int(found.group(1)) if found else 0
 
 
 def locked_clocks(system: System, options: Options) -> Finding:
