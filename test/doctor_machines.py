@@ -1,10 +1,12 @@
 """Machines for the doctor: what their files and programs say, as folder trees."""
 
+from functools import lru_cache
 import os
 from pathlib import Path
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -124,16 +126,23 @@ def check(system, name, timeout=None, **options):
 
 
 def library(folder, name, **macros):
-    """Compile the stand-in of one of NVIDIA's libraries; return its folder."""
+    """Put the stand-in of one of NVIDIA's libraries into a folder; return that."""
+    folder = Path(folder, 'lib')
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(_compiled(tuple(sorted(macros.items()))))
+    return str(folder)
+
+
+@lru_cache(maxsize=None)
+def _compiled(macros):
     compiler = shutil.which('cc') or shutil.which('gcc')
     if compiler is None:
         pytest.skip('there is no C compiler')
-    folder = Path(folder, 'lib')
-    folder.mkdir(exist_ok=True)
-    source = Path(__file__).with_name('nvidia_standin.c')
-    subprocess.run(
-        [compiler, '-shared', '-fPIC', *(f'-D{key}={value}' for key, value in macros.items()),
-         '-o', str(folder / name), str(source)], check=True)
-    return str(folder)
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder, 'library.so')
+        subprocess.run(
+            [compiler, '-shared', '-fPIC', *(f'-D{key}={value}' for key, value in macros),
+             '-o', str(result), str(Path(__file__).with_name('nvidia_standin.c'))], check=True)
+        return result.read_bytes()
 
 

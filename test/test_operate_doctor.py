@@ -17,8 +17,9 @@ from yolojet_ros.operate.doctor.table import CHECKS, chosen
 
 
 def test_what_hangs_crashes_or_fails_stops_no_other_check(tmp_path):
+    nap = f'sleep 60.{os.getpid()}'
     system = Machine(tmp_path, {
-        **ORIN, '/var/lib/nvpmodel/status': None}, {'nvpmodel': 'sleep 60 & sleep 60'}, {
+        **ORIN, '/var/lib/nvpmodel/status': None}, {'nvpmodel': f'{nap} & {nap}'}, {
         'onnxruntime.py': 'import time; time.sleep(60)',
         'numpy.py': 'import os; os.abort()'})
     names = {item.name: item for item in CHECKS}
@@ -43,7 +44,7 @@ def test_what_hangs_crashes_or_fails_stops_no_other_check(tmp_path):
     assert 'SIGABRT at "import numpy"' in found['libraries'].found
     assert [found[name].status for name in found] == ['fail'] * 5 + ['ok']
     # What a program left behind in its session is gone with it.
-    assert not _processes_of(system.root)
+    assert not _processes_of(nap)
 
 
 def _processes_of(text):

@@ -165,4 +165,8 @@ def test_hardware_is_told_from_files(tmp_path):
         (tmp_path / name).mkdir()
         system = Machine(tmp_path / name, files)
         assert hardware.has_gpu(system) == gpu and hardware.in_container(system) == box
-    assert hardware.driver_release(Machine(tmp_path, PC)) == '535.183.01'
+    system = Machine(tmp_path, PC)
+    assert hardware.driver_release(system) == '535.183.01'
+    (tmp_path / 'root/proc/driver/nvidia/version').write_text(
+        'NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\n')
+    assert hardware.driver_release(system) == '580.65.06'

@@ -152,7 +152,7 @@ def _slowed(system: System) -> List[str]:
     found = []
     for folder in system.glob('/sys/class/thermal/cooling_device*'):
         kind, state = system.read(f'{folder}/type') or '', system.number(f'{folder}/cur_state')
-        if state and _THROTTLES.search(kind) and 'fan' not in kind.lower():
+        if state and _THROTTLES.search(kind):
             found.append(f'{kind} is throttled (state {state})')
     for folder in system.glob('/sys/class/hwmon/hwmon*'):
         if (system.read(f'{folder}/name') or '').startswith('soctherm_oc'):
