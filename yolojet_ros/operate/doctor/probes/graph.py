@@ -12,7 +12,8 @@ from yolojet_ros.operate.doctor.probes.tell import step, tell
 _TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 _MOST_TOPICS = 16
 _MOST_NODES = 4
-_DISCOVERY_SECONDS = 1.5
+_DISCOVERY_SECONDS = (2.0, 8.0)  # at least and at most
+_QUIET_SECONDS = 1.0  # without news, after which all are taken for known
 _STAMP_SECONDS = 2.0
 _ANSWER_SECONDS = 1.0
 _STAMP = struct.Struct('<4xiI')  # of the header of a packed message
@@ -36,7 +37,7 @@ def graph(detector: str = '') -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     step('look at the graph')
-    _spin(executor, lambda: False, _DISCOVERY_SECONDS)
+    _discover(executor, node)
     names = [f'{space.rstrip("/")}/{name}'
              for name, space in node.get_node_names_and_namespaces() if name != node.get_name()]
     topics = {name: types for name, types in node.get_topic_names_and_types()}
@@ -64,6 +65,22 @@ def _spin(executor, ended, seconds: float) -> bool:
     return ended()
 
 
+def _discover(executor, node) -> None:
+    """Wait until nobody new is found any more."""
+    least, most = (time.monotonic() + seconds for seconds in _DISCOVERY_SECONDS)
+    known, since = None, time.monotonic()
+    while time.monotonic() < most:
+        _spin(executor, lambda: False, 0.2)
+        topics = node.get_topic_names_and_types()
+        found = (len(node.get_node_names()), [
+            (name, node.count_publishers(name), node.count_subscribers(name))
+            for name, _ in topics])
+        if found != known:
+            known, since = found, time.monotonic()
+        elif time.monotonic() > max(least, since + _QUIET_SECONDS):
+            return
+
+
 def _infos(endpoints) -> List[Dict[str, str]]:
     return [{
         'node': f'{info.node_namespace.rstrip("/")}/{info.node_name}', 'type': info.topic_type,
@@ -81,7 +98,7 @@ def _camera(node, name: str) -> Dict[str, Any]:
         for sink in subscribers:
             fits, reason = qos_check_compatible(source.qos_profile, sink.qos_profile)
             if fits == QoSCompatibility.ERROR:
-                unfit.append([*_infos([source, sink]), reason])
+                unfit.append([*_infos([source, sink]), reason.replace('ERROR: ', '').strip('; ')])
     return {'name': name, 'publishers': _infos(publishers), 'subscribers': _infos(subscribers),
             'unfit': unfit}
 
