@@ -12,7 +12,8 @@ from yolojet_ros.operate.doctor.probes.tell import step, tell
 _TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 _MOST_TOPICS = 16
 _MOST_NODES = 4
-_DISCOVERY_SECONDS = (2.0, 8.0)  # at least and at most
+# At least and at most; participants that missed the first announcements send one in 3 s.
+_DISCOVERY_SECONDS = (3.5, 7.0)
 _QUIET_SECONDS = 1.0  # without news, after which all are taken for known
 _STAMP_SECONDS = 2.0
 _ANSWER_SECONDS = 1.0
@@ -66,7 +67,7 @@ def _spin(executor, ended, seconds: float) -> bool:
 
 
 def _discover(executor, node) -> None:
-    """Wait until nobody new is found any more."""
+    """Wait until somebody is found and nobody new any more."""
     least, most = (time.monotonic() + seconds for seconds in _DISCOVERY_SECONDS)
     known, since = None, time.monotonic()
     while time.monotonic() < most:
@@ -77,7 +78,7 @@ def _discover(executor, node) -> None:
             for name, _ in topics])
         if found != known:
             known, since = found, time.monotonic()
-        elif time.monotonic() > max(least, since + _QUIET_SECONDS):
+        elif found[0] > 1 and time.monotonic() > max(least, since + _QUIET_SECONDS):
             return
 
 
