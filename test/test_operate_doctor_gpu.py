@@ -2,7 +2,7 @@
 
 import hashlib
 
-from doctor_machines import BARE, check, CONTAINER, library, Machine, NANO, ORIN, PC
+from doctor_machines import BARE, check, CONTAINER, library, Machine, NANO, ORIN, PC, XAVIER
 import pytest
 
 from yolojet_ros.core.engine_card import EngineCard
@@ -205,9 +205,10 @@ def test_tensorrt_that_loads_another_cudnn(tmp_path):
     assert finding.found == 'TensorRT 8.6.1 was linked against cuDNN 8.9.2 and loads 8.9.0'
 
 
-@pytest.mark.parametrize('version, status', [('8.6.2', 'ok'), ('8.5.2', 'ok'), ('10.3.0', 'warn')])
-def test_tensorrt_of_another_jetpack(tmp_path, version, status):
-    finding = check(_machine(tmp_path, ORIN, _trt(version=version)), 'tensorrt')
+@pytest.mark.parametrize('files, version, status', [
+    (XAVIER, '8.5.2', 'ok'), (XAVIER, '10.3.0', 'warn'), (ORIN, '10.3.0', 'ok')])
+def test_tensorrt_of_another_jetpack(tmp_path, files, version, status):
+    finding = check(_machine(tmp_path, files, _trt(version=version)), 'tensorrt')
     assert finding.status == status
 
 

@@ -88,6 +88,7 @@ def test_a_sourced_workspace_has_the_command_in_its_path(workspace):
     for command in ('yolojet', package / 'lib' / 'yolojet_ros' / 'yolojet'):  # the second: ros2 run
         assert _sourced(workspace, command, '--version').split() == [
             'yolojet_ros', yolojet_ros.__version__]
+    assert '1 check: 1 ok' in _sourced(workspace, 'yolojet', 'doctor', '--only', 'interpreter')
     plan = _sourced(workspace, 'yolojet', 'engine', 'build', '--dry-run', '--profile', 'desktop',
                     '--onnx', package / 'share/yolojet_ros/engines/demo/yolojet_demo.onnx')
     assert 'yolojet_demo.engine' in plan

@@ -60,7 +60,7 @@ def summary(results: Sequence[Result]) -> str:
     """Return one line: how many checks came to what."""
     counts = {status: sum(result.finding.status == status for result in results)
               for status in _WORDS}
-    return f'{len(results)} checks: ' + ', '.join(
+    return f'{len(results)} check{"s" * (len(results) != 1)}: ' + ', '.join(
         f'{count} {_COUNTED[status]}{"s" * (status in (WARN, FAIL) and count > 1)}'
         for status, count in counts.items() if count)
 
