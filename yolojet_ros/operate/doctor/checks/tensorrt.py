@@ -71,7 +71,7 @@ def _loaded(system: System, name: str, version: str, probed: Probed) -> Finding:
                     'echo $LD_LIBRARY_PATH; ldconfig -p | grep -e cudnn -e cublas')
     release = hardware.l4t(system)
     # From JetPack 6 on CUDA and TensorRT can be newer than the system.
-    if release and release.release < (36,) \
+    if release and release.tensorrt and release.release < (36,) \
             and version.split('.')[0] != release.tensorrt.split('.')[0]:
         return warn(f'{name}, on {release}, which brings {release.tensorrt}',
                     'a TensorRT of another JetPack may not support this GPU\'s driver',
