@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any, Dict, IO, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union)
 
 from yolojet_ros.operate.doctor.probes.tell import MARK
 
@@ -24,7 +25,16 @@ _FOLDER = str(Path(__file__).resolve().parents[3])  # that yolojet_ros lies in
 
 
 class NoAnswer(Exception):
-    """A program or probe did not end in time."""
+    """
+    A program, or a step of a probe, did not end in time.
+
+    :param what: did not
+    :param output: what it had printed until then
+    """
+
+    def __init__(self, what: str, output: str = '') -> None:
+        super().__init__(what)
+        self.output = output
 
 
 class Done(NamedTuple):
@@ -79,7 +89,7 @@ class System:
         self.environ = dict(os.environ if environ is None else environ)
         self.python = python
         self.limit = 10.0
-        self._probed: Dict[Tuple[str, ...], Probed] = {}
+        self._probed: Dict[Tuple[str, ...], Union[Probed, NoAnswer]] = {}
         self._lock = threading.Lock()
         self._running: List[subprocess.Popen] = []
 
@@ -150,7 +160,7 @@ class System:
             return None
         return self._run([self.path(program), *command[1:]], environ or self.environ)
 
-    def _run(self, command: Sequence[str], environ: Mapping[str, str]) -> Optional[Done]:
+    def _run(self, command: Sequence[str], environ: Mapping[str, str]) -> Done:
         # A file, because a pipe stays open as long as any grandchild has it.
         with tempfile.TemporaryFile() as output:
             try:
@@ -163,12 +173,11 @@ class System:
             try:
                 code = process.wait(self.limit)
             except subprocess.TimeoutExpired:
-                raise NoAnswer(os.path.basename(command[0])) from None
+                raise NoAnswer(os.path.basename(command[0]), _text(output)) from None
             finally:
                 _kill(process)
                 self._running.remove(process)
-            output.seek(0)
-            return Done(code, output.read(_MOST_BYTES).decode(errors='replace').strip())
+            return Done(code, _text(output))
 
     # ---- probes
 
@@ -177,7 +186,7 @@ class System:
         Run a probe in a child once and return what it told; a second call returns the same.
 
         :param name: of a function in the table of probes/__main__.py
-        :raises NoAnswer: if it takes longer than `limit`.
+        :raises NoAnswer: if it takes longer than `limit`; a second call does not wait again.
         """
         return self.told([self.python, '-m', _PACKAGE, name, *arguments])
 
@@ -187,29 +196,47 @@ class System:
         with self._lock:
             if key not in self._probed:
                 self._probed[key] = self._probe(command)
-            return self._probed[key]
+            probed = self._probed[key]
+        if isinstance(probed, NoAnswer):
+            raise probed
+        return probed
 
-    def _probe(self, command: Sequence[str]) -> Probed:
+    def _probe(self, command: Sequence[str]) -> Union[Probed, NoAnswer]:
         environ = dict(self.environ, PYTHONUNBUFFERED='1')
         # Behind what the user has there, so that nothing of theirs is hidden.
         environ['PYTHONPATH'] = os.pathsep.join(
             filter(None, [environ.get('PYTHONPATH', ''), _FOLDER]))
-        done = self._run(command, environ) or Done(127, '')
-        told: Dict[str, Any] = {}
-        said: List[str] = []
-        for line in done.output.splitlines():
-            before, mark, text = line.partition(MARK)
-            try:
-                told.update(json.loads(text) if mark else {})
-            except ValueError:
-                mark = ''
-            said.append(before if mark else line)
-        return Probed(told, Done(done.code, '\n'.join(filter(str.strip, said))))
+        try:
+            done = self._run(command, environ)
+        except NoAnswer as error:
+            told, _ = _read(error.output)
+            return NoAnswer(f'"{told.get("step", "start")}"')
+        told, said = _read(done.output)
+        return Probed(told, Done(done.code, said))
 
     def close(self) -> None:
         """Kill what still runs."""
         for process in list(self._running):
             _kill(process)
+
+
+def _text(output: IO[bytes]) -> str:
+    output.seek(0)
+    return output.read(_MOST_BYTES).decode(errors='replace').strip()
+
+
+def _read(output: str) -> Tuple[Dict[str, Any], str]:
+    """Return what a probe has told, and what else was printed."""
+    told: Dict[str, Any] = {}
+    said: List[str] = []
+    for line in output.splitlines():
+        before, mark, text = line.partition(MARK)
+        try:
+            told.update(json.loads(text) if mark else {})
+        except ValueError:
+            mark = ''
+        said.append(before if mark else line)
+    return told, '\n'.join(filter(str.strip, said))
 
 
 def _kill(process: subprocess.Popen) -> None:
