@@ -146,3 +146,34 @@ def _compiled(macros):
         return result.read_bytes()
 
 
+# As NVIDIA's bindings are, in so far as the doctor uses them.
+_TENSORRT = '''
+import enum
+__version__ = {version!r}
+class ILogger:
+    class Severity(enum.Enum):
+        INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
+def Builder(logger):
+    logger.log(ILogger.Severity.INFO, 'Init CUDA: CPU +0, GPU +0, now: CPU 23, GPU 0 (MiB)')
+    {builder}
+'''
+
+
+def absent(name):
+    """Return the code of a package that is not installed."""
+    return f'raise ModuleNotFoundError("No module named {name!r}", name={name!r})'
+
+
+ABSENT = {'tensorrt.py': absent('tensorrt'), 'pycuda.py': absent('pycuda')}
+
+
+def tensorrt(builder='return object()', version='8.6.1'):
+    """Return a TensorRT whose builder runs that code, as a package."""
+    return {'tensorrt.py': _TENSORRT.format(version=version, builder=builder)}
+
+
+def gpu_machine(tmp_path, files=PC, packages=(), init=0, driver=12040, programs=(), **macros):
+    """Return a machine with a driver that answers; add its other libraries by `library`."""
+    folder = library(tmp_path, 'libcuda.so.1', DRIVER=driver, INIT=init, **macros)
+    return Machine(tmp_path, files, programs, {**ABSENT, **dict(packages)},
+                   LD_LIBRARY_PATH=folder)

@@ -1,24 +1,12 @@
 """The doctor on GPUs: what drivers, libraries, TensorRT and PyCUDA say where they fail."""
 
-import hashlib
 import time
 
-from doctor_machines import BARE, check, CONTAINER, library, Machine, NANO, ORIN, PC, XAVIER
+from doctor_machines import (
+    absent, ABSENT, BARE, check, CONTAINER, gpu_machine, library, Machine, NANO, ORIN, PC,
+    tensorrt, XAVIER)
 import pytest
 
-from yolojet_ros.core.engine_card import EngineCard
-
-# As NVIDIA's bindings are, in so far as the doctor uses them.
-_TENSORRT = '''
-import enum
-__version__ = {version!r}
-class ILogger:
-    class Severity(enum.Enum):
-        INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
-def Builder(logger):
-    logger.log(ILogger.Severity.INFO, 'Init CUDA: CPU +0, GPU +0, now: CPU 23, GPU 0 (MiB)')
-    {builder}
-'''
 _FACTORY = 'raise TypeError("pybind11::init(): factory function returned nullptr")'
 _ERROR_35 = ('logger.log(ILogger.Severity.WARNING, "CUDA initialization failure with error: 35. '
              'Please check your CUDA installation:  http://docs.nvidia.com/cuda/index.html")\n'
@@ -38,48 +26,30 @@ class Device:
 '''}
 
 
-def _absent(name):
-    return f'raise ModuleNotFoundError("No module named {name!r}", name={name!r})'
-
-
-_NONE = {'tensorrt.py': _absent('tensorrt'), 'pycuda.py': _absent('pycuda')}
-
-
-def _trt(builder='return object()', version='8.6.1'):
-    return {'tensorrt.py': _TENSORRT.format(version=version, builder=builder)}
-
-
 def _wheel(cuda, version='8.6.1'):
     return {f'tensorrt_cu{cuda}-{version}.dist-info/METADATA': ''}
 
 
-def _machine(tmp_path, files=PC, packages=(), init=0, driver=12040, programs=(), **macros):
-    """Return a machine with a driver that answers; others of its libraries by `library`."""
-    folder = library(tmp_path, 'libcuda.so.1', DRIVER=driver, INIT=init, **macros)
-    return Machine(tmp_path, files, programs, {**_NONE, **dict(packages)},
-                   LD_LIBRARY_PATH=folder)
-
-
 def test_a_driver_that_is_well(tmp_path):
-    finding = check(_machine(tmp_path), 'cuda_driver')
+    finding = check(gpu_machine(tmp_path), 'cuda_driver')
     assert finding.status == 'ok'
     assert finding.found == 'driver 535.183.01, CUDA 12.4: Orin (compute capability 8.7)'
 
 
 @pytest.mark.parametrize('status, words, command', [
-    (35, 'CUDA_ERROR_INSUFFICIENT_DRIVER', ''), (34, '/stubs out of', 'echo $LD_LIBRARY_PATH'),
+    (46, 'has the GPU for itself', 'sudo'), (34, '/stubs out of', 'echo $LD_LIBRARY_PATH'),
     (100, 'CUDA_ERROR_NO_DEVICE', 'unset CUDA_VISIBLE_DEVICES'),
     (802, 'fabric manager', 'sudo systemctl start nvidia-fabricmanager'),
     (803, 'the driver was updated', 'sudo reboot'), (804, 'cuda/compat', 'echo'),
     (999, 'nvidia_uvm', 'sudo modprobe'), (719, 'cuInit failed with error 719', 'nvidia-smi')])
 def test_a_driver_that_does_not_start(tmp_path, status, words, command):
-    finding = check(_machine(tmp_path, init=status), 'cuda_driver')
+    finding = check(gpu_machine(tmp_path, init=status), 'cuda_driver')
     assert finding.status == 'fail' and finding.found.endswith(f'cuInit gives error {status}')
     assert words in finding.meaning and finding.command.startswith(command)
 
 
 def test_a_driver_that_crashes_or_hangs(tmp_path):
-    system = _machine(tmp_path, CRASH=1)
+    system = gpu_machine(tmp_path, CRASH=1)
     _runtimes(tmp_path, 12040)
     assert 'SIGSEGV at "cuInit"' in check(system, 'cuda_driver').found
     assert check(system, 'cuda_runtime').status == 'ok', 'it has told its CUDA before'
@@ -106,14 +76,14 @@ def test_libcuda_that_is_missing_in_a_container(tmp_path):
 
 
 def test_no_gpu_is_no_failure(tmp_path):
-    system = Machine(tmp_path, BARE, packages=_NONE)
+    system = Machine(tmp_path, BARE, packages=ABSENT)
     for name in ('cuda_driver', 'cuda_runtime', 'cuda_libraries', 'kernel_compiler', 'pycuda',
                  'tensorrt', 'gpu_memory'):
         assert check(system, name).status == 'skipped', name
 
 
 def test_a_driver_older_than_the_runtime(tmp_path):
-    system = _machine(tmp_path, packages=_wheel(13, '10.14.1'))
+    system = gpu_machine(tmp_path, packages=_wheel(13, '10.14.1'))
     _runtimes(tmp_path, 12060)
     finding = check(system, 'cuda_runtime')
     assert finding.status == 'fail'
@@ -124,13 +94,13 @@ def test_a_driver_older_than_the_runtime(tmp_path):
 
 
 def test_a_newer_minor_version_of_the_runtime_is_no_fault(tmp_path):
-    system = _machine(tmp_path, packages=_wheel(12))
+    system = gpu_machine(tmp_path, packages=_wheel(12))
     _runtimes(tmp_path, 12060)
     assert check(system, 'cuda_runtime').status == 'ok'
 
 
 def test_a_newer_runtime_that_nothing_of_ours_needs_is_a_warning(tmp_path):
-    system = _machine(tmp_path, packages=_wheel(12))
+    system = gpu_machine(tmp_path, packages=_wheel(12))
     _runtimes(tmp_path, 12060, 13000)
     finding = check(system, 'cuda_runtime')
     assert finding.status == 'warn' and 'libcudart.so.13 (13.0) needs CUDA 13' in finding.meaning
@@ -143,7 +113,8 @@ def _runtimes(tmp_path, twelve, thirteen=0):
 
 
 def test_cuda_error_35_names_both_versions_and_what_to_do(tmp_path):
-    system = _machine(tmp_path, packages={**_trt(_ERROR_35, '10.14.1'), **_wheel(13, '10.14.1')})
+    system = gpu_machine(tmp_path, packages={
+        **tensorrt(_ERROR_35, '10.14.1'), **_wheel(13, '10.14.1')})
     finding = check(system, 'tensorrt')
     assert finding.status == 'fail'
     assert finding.found == ('TensorRT 10.14.1 for CUDA 13: CUDA initialization failure with '
@@ -161,13 +132,13 @@ def test_cuda_error_35_names_both_versions_and_what_to_do(tmp_path):
     ('import os; os.kill(os.getpid(), 11)', 'cannot be used with this driver'),
     (_FACTORY, 'engines cannot be built')])
 def test_tensorrt_that_makes_no_builder(tmp_path, builder, words):
-    finding = check(_machine(tmp_path, packages=_trt(builder)), 'tensorrt')
+    finding = check(gpu_machine(tmp_path, packages=tensorrt(builder)), 'tensorrt')
     assert finding.status == 'fail' and words in finding.meaning, finding
     assert finding.command
 
 
 def test_a_crash_of_a_tensorrt_for_a_newer_cuda_is_error_35(tmp_path):
-    system = _machine(tmp_path, packages={
+    system = gpu_machine(tmp_path, packages={
         'tensorrt.py': 'import os; os.abort()', **_wheel(13, '10.14.1')})
     assert 'built for CUDA 13' in check(system, 'tensorrt').meaning
 
@@ -180,31 +151,47 @@ def test_a_crash_of_a_tensorrt_for_a_newer_cuda_is_error_35(tmp_path):
     ('libodd.so.1', 'libodd.so.1 is not installed', 'tensorrt-cu12')])
 def test_a_library_that_tensorrt_misses(tmp_path, name, words, command):
     error = f'{name}: cannot open shared object file: No such file or directory'
-    system = _machine(tmp_path, packages={'tensorrt.py': f'raise ImportError({error!r})'})
+    system = gpu_machine(tmp_path, packages={'tensorrt.py': f'raise ImportError({error!r})'})
     finding = check(system, 'tensorrt')
     assert finding.status == 'fail' and name in finding.found and words in finding.meaning
     assert command in finding.command
 
 
+def test_wheels_of_cuda_13_have_other_names(tmp_path):
+    error = 'libcublas.so.13: cannot open shared object file: No such file or directory'
+    system = gpu_machine(tmp_path, driver=13000, packages={
+        'tensorrt.py': f'raise ImportError({error!r})'})
+    assert ' nvidia-cublas ' in check(system, 'tensorrt').command + ' '
+
+
+def test_a_library_that_lies_in_a_wheel(tmp_path):
+    error = 'libcudnn.so.8: cannot open shared object file: No such file or directory'
+    system = gpu_machine(tmp_path, packages={
+        'tensorrt.py': f'raise ImportError({error!r})', 'nvidia/cudnn/lib/libcudnn.so.8': ''})
+    assert check(system, 'tensorrt').command.startswith(
+        f'export LD_LIBRARY_PATH={system.packages}/nvidia/cudnn/lib:')
+
+
 def test_a_library_that_is_there_and_not_found(tmp_path):
     error = 'libcudnn.so.8: cannot open shared object file: No such file or directory'
-    system = _machine(
+    system = gpu_machine(
         tmp_path, {**PC, '/usr/local/cuda/lib64/libcudnn.so.8': ''},
         {'tensorrt.py': f'raise ImportError({error!r})'})
     assert check(system, 'tensorrt').command == (
         'export LD_LIBRARY_PATH=/usr/local/cuda/lib64:$LD_LIBRARY_PATH')
 
 
-def test_a_jetson_gets_its_libraries_from_jetpack(tmp_path):
+@pytest.mark.parametrize('files, package', [(XAVIER, 'nvidia-cudnn8'), (ORIN, 'nvidia-cudnn')])
+def test_a_jetson_gets_its_libraries_from_jetpack(tmp_path, files, package):
     error = 'libcudnn.so.8: cannot open shared object file: No such file or directory'
-    system = _machine(tmp_path, ORIN, {'tensorrt.py': f'raise ImportError({error!r})'})
-    assert check(system, 'tensorrt').command == 'sudo apt install nvidia-cudnn'
+    system = gpu_machine(tmp_path, files, {'tensorrt.py': f'raise ImportError({error!r})'})
+    assert check(system, 'tensorrt').command == f'sudo apt install {package}'
 
 
 def test_tensorrt_that_loads_another_cudnn(tmp_path):
     builder = ('logger.log(ILogger.Severity.WARNING, "TensorRT was linked against cuDNN 8.9.2 but '
                'loaded cuDNN 8.9.0"); return object()')
-    finding = check(_machine(tmp_path, packages=_trt(builder)), 'tensorrt')
+    finding = check(gpu_machine(tmp_path, packages=tensorrt(builder)), 'tensorrt')
     assert finding.status == 'warn'
     assert finding.found == 'TensorRT 8.6.1 was linked against cuDNN 8.9.2 and loads 8.9.0'
 
@@ -212,7 +199,7 @@ def test_tensorrt_that_loads_another_cudnn(tmp_path):
 @pytest.mark.parametrize('files, version, status', [
     (XAVIER, '8.5.2', 'ok'), (XAVIER, '10.3.0', 'warn'), (ORIN, '10.3.0', 'ok')])
 def test_tensorrt_of_another_jetpack(tmp_path, files, version, status):
-    finding = check(_machine(tmp_path, files, _trt(version=version)), 'tensorrt')
+    finding = check(gpu_machine(tmp_path, files, tensorrt(version=version)), 'tensorrt')
     assert finding.status == status
 
 
@@ -220,7 +207,7 @@ def test_tensorrt_without_python(tmp_path):
     status = ('Package: libnvinfer8\nStatus: install ok installed\nArchitecture: arm64\n'
               'Version: 8.2.1-1+cuda10.2\nDepends: libcudnn8\n\n'
               'Package: libnvinfer-dev\nStatus: install ok installed\nVersion: 8.2.1-1+cuda10.2\n')
-    system = _machine(tmp_path, {**NANO, '/var/lib/dpkg/status': status}, driver=10020)
+    system = gpu_machine(tmp_path, {**NANO, '/var/lib/dpkg/status': status}, driver=10020)
     finding = check(system, 'tensorrt')
     assert finding.status == 'fail' and finding.found.startswith('libnvinfer8 8.2.1 is there')
     assert finding.command == 'sudo apt install python3-libnvinfer'
@@ -228,7 +215,7 @@ def test_tensorrt_without_python(tmp_path):
 
 
 def test_cudnn_and_cublas_of_tensorrt_8(tmp_path):
-    system = _machine(tmp_path, packages=_wheel(12))
+    system = gpu_machine(tmp_path, packages=_wheel(12))
     finding = check(system, 'cuda_libraries')
     assert finding.status == 'fail' and finding.meaning.startswith('TensorRT 8 needs it: cuDNN')
     library(tmp_path, 'libcudnn.so.8')
@@ -238,8 +225,8 @@ def test_cudnn_and_cublas_of_tensorrt_8(tmp_path):
 
 
 def test_tensorrt_10_needs_neither(tmp_path):
-    assert check(_machine(tmp_path, packages=_wheel(12, '10.3.0')), 'cuda_libraries').status == (
-        'skipped')
+    system = gpu_machine(tmp_path, packages=_wheel(12, '10.3.0'))
+    assert check(system, 'cuda_libraries').status == 'skipped'
 
 
 @pytest.mark.parametrize('packages, status, words', [
@@ -258,14 +245,14 @@ def test_tensorrt_10_needs_neither(tmp_path):
     ({**_PYCUDA, 'pycuda/driver.py': _PYCUDA['pycuda/driver.py'].format(
         init='pass', context='return Context()')}, 'ok', '1024 of 2048 MiB free')])
 def test_pycuda(tmp_path, packages, status, words):
-    system = Machine(tmp_path, PC, packages=dict(packages) or _NONE)
+    system = Machine(tmp_path, PC, packages=dict(packages) or ABSENT)
     finding = check(system, 'pycuda')
     assert finding.status == status and words in f'{finding.found} {finding.meaning}'
     assert finding.status == 'ok' or finding.command
 
 
 def test_what_compiles_the_kernels(tmp_path):
-    system = _machine(tmp_path)
+    system = gpu_machine(tmp_path)
     finding = check(system, 'kernel_compiler')
     if finding.status == 'ok':
         pytest.skip('this machine has an NVRTC of its own')
@@ -286,7 +273,7 @@ def test_nvcc_is_found_where_it_usually_lies(tmp_path):
 
 
 @pytest.mark.parametrize('code, status, words', [
-    (_absent('onnxruntime'), 'warn', 'not installed'),
+    (absent('onnxruntime'), 'warn', 'not installed'),
     ('raise ImportError("libonnxruntime.so: undefined symbol")', 'fail', 'undefined symbol'),
     ('__version__ = "1.2"', 'fail', 'no providers'),
     ('__version__ = "1.2"\nget_available_providers = lambda: ["AzureExecutionProvider"]', 'fail',
@@ -296,64 +283,3 @@ def test_onnx_runtime(tmp_path, code, status, words):
     finding = check(Machine(tmp_path, packages={'onnxruntime.py': code}), 'onnxruntime')
     assert finding.status == status and words in f'{finding.found} {finding.meaning}'
     assert 'install' in finding.command
-
-
-def _engine(tmp_path, **changes):
-    """Write an engine with its card and the model that it was built from."""
-    engine, onnx = tmp_path / 'yolo.engine', tmp_path / 'yolo.onnx'
-    engine.write_bytes(b'plan')
-    onnx.write_bytes(b'model')
-    facts = {
-        'engine_sha256': hashlib.sha256(b'plan').hexdigest(), 'onnx': 'models/yolo.onnx',
-        'onnx_sha256': hashlib.sha256(b'model').hexdigest(), 'metadata': {}, 'tensors': [],
-        'tensorrt': '8.6.1', 'gpu': 'Orin', 'compute_capability': '8.7', 'driver': '12020',
-        'l4t': None, 'precision': 'fp16', 'profile': 'orin', 'workspace_bytes': 1, 'batch': 1,
-        'command': ['engine', 'build', '--onnx', 'models/yolo.onnx']}
-    EngineCard(**{**facts, **changes}).save(engine)
-    return engine
-
-
-@pytest.mark.parametrize('changes, status, words', [
-    ({}, 'ok', 'fp16, by TensorRT 8.6.1 on Orin (8.7)'),
-    ({'tensorrt': '8.5.2'}, 'fail', 'TensorRT 8.5.2, but this is TensorRT 8.6.1'),
-    ({'compute_capability': '7.2', 'gpu': 'Xavier'}, 'fail', 'but this is Orin (8.7)'),
-    ({'engine_sha256': 'x'}, 'fail', 'is not the file that its .json describes'),
-    ({'onnx_sha256': 'x'}, 'warn', 'was not built from yolo.onnx as it is now'),
-    ({'plugins': ['/nowhere/plugin.so']}, 'warn', '/nowhere/plugin.so, which is not there'),
-    ({'compute_capability': 'new'}, 'fail', 'compute capability')])
-def test_an_engine_against_card_model_and_gpu(tmp_path, changes, status, words):
-    engine = _engine(tmp_path, **changes)
-    finding = check(_machine(tmp_path, ORIN, _trt()), 'engine', model=str(engine))
-    assert finding.status == status and words in finding.found, finding
-    assert (status == 'ok' or 'plugins' in changes) or finding.command.startswith(
-        'yolojet engine build --onnx ')
-    assert 'build it again' not in finding.found
-
-
-def test_an_engine_without_gpu_card_or_file(tmp_path):
-    engine = _engine(tmp_path)
-    system = Machine(tmp_path, BARE, packages=_NONE)
-    finding = check(system, 'engine', model=str(engine))
-    assert finding.status == 'ok' and 'there is no GPU to compare with' in finding.meaning
-    assert 'yolo.engine: fp16' in check(system, 'engine', model=str(tmp_path / 'yolo.onnx')).found
-    EngineCard.path(engine).write_text('{}')
-    assert 'is not an engine card' in check(system, 'engine', model=str(engine)).found
-    EngineCard.path(engine).unlink()
-    assert check(system, 'engine', model=str(engine)).status == 'warn'
-    engine.unlink()
-    assert check(system, 'engine', model=str(engine)).status == 'fail'
-    assert check(system, 'engine', model=str(tmp_path / 'yolo.pt')).status == 'fail'
-    assert check(system, 'engine').status == 'skipped'
-
-
-def test_an_engine_that_a_parameter_file_names(tmp_path):
-    pytest.importorskip('yaml')
-    engine, path = _engine(tmp_path), tmp_path / 'params.yaml'
-    system = Machine(tmp_path, BARE, packages=_NONE)
-    path.write_text(f'/**:\n  ros__parameters:\n    model: {engine}\n')
-    assert 'yolo.engine: fp16' in check(system, 'engine', params_file=str(path)).found
-    path.write_text('/front:\n  detector:\n    ros__parameters: {model: /no.engine}\n')
-    assert '/front/detector in' in check(system, 'engine', params_file=str(path)).found
-    path.write_text('model: x\n')
-    assert 'has no "ros__parameters"' in check(system, 'engine', params_file=str(path)).found
-    assert check(system, 'engine', params_file='/no.yaml').status == 'fail'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from typing import Dict, List, Optional, Tuple
@@ -23,8 +24,7 @@ _STATUS = {
     2: ('CUDA_ERROR_OUT_OF_MEMORY: no memory is left, on a Jetson that of the system', 'free -h'),
     34: ('CUDA_ERROR_STUB_LIBRARY: the stub libcuda of the CUDA toolkit is loaded in the place '
          'of the driver\'s; take .../stubs out of LD_LIBRARY_PATH', 'echo $LD_LIBRARY_PATH'),
-    35: ('CUDA_ERROR_INSUFFICIENT_DRIVER: the driver is older than the CUDA of this program', ''),
-    46: ('CUDA_ERROR_DEVICES_UNAVAILABLE: another process has the GPU for itself',
+    46: ('CUDA_ERROR_DEVICE_UNAVAILABLE: another process has the GPU for itself',
          'sudo nvidia-smi -c DEFAULT'),
     100: ('CUDA_ERROR_NO_DEVICE: the driver is loaded and sees no GPU; CUDA_VISIBLE_DEVICES may '
           'hide it, or the container', 'unset CUDA_VISIBLE_DEVICES; nvidia-smi -L'),
@@ -181,7 +181,7 @@ def kernel_compiler(system: System, options: Options) -> Finding:
     jetson = hardware.jetson(system)
     return fail(found, 'the GPU kernels are compiled at the first start of an engine, which '
                 'cannot be done here', 'sudo apt install cuda-nvcc-*' if jetson else
-                install_command(f'nvidia-cuda-nvrtc-cu{_major(system)}'))
+                install_command(_wheel(system, 'nvidia-cuda-nvrtc-cu%d')))
 
 
 def cuda_libraries(system: System, options: Options) -> Finding:
@@ -222,12 +222,21 @@ def missing_library(system: System, error: str) -> Tuple[str, str]:
                 return (f'{what} is in {folder}, where the loader does not look',
                         f'export LD_LIBRARY_PATH={folder}:$LD_LIBRARY_PATH')
             if hardware.jetson(system) or not wheel:
-                return f'{what} is not installed', f'sudo apt install {debian}'
+                release = hardware.l4t(system)
+                old = what == 'cuDNN' and release is not None and release.release < (36,)
+                return f'{what} is not installed', f'sudo apt install {debian}{"8" * old}'
             version = re.search(r'\.so\.(\d+)', name)
             pin = f'=={version.group(1)}.*' if version and what == 'cuDNN' else ''
-            return (f'{what} is not installed',
-                    install_command(wheel % _major(system) + pin))
+            return f'{what} is not installed', install_command(_wheel(system, wheel) + pin)
     return f'{name} is not installed', ''
+
+
+def _wheel(system: System, name: str) -> str:
+    """Return the name of a wheel; from CUDA 13 on those of CUDA itself have none of it."""
+    major = _major(system)
+    if major >= 13 and 'cudnn' not in name and 'tensorrt' not in name:
+        return name.replace('-cu%d', '')
+    return name % major
 
 
 def _folder_of(system: System, name: str) -> Optional[str]:
@@ -235,10 +244,8 @@ def _folder_of(system: System, name: str) -> Optional[str]:
     found: List[str] = [os.path.dirname(path) for pattern in _USUAL
                         for path in system.glob(f'{pattern}/{name}')]
     for folder in hardware.package_folders(system):
-        for root in (os.path.join(folder, 'nvidia'),):
-            for package in sorted(os.listdir(root)) if os.path.isdir(root) else []:
-                if os.path.exists(os.path.join(root, package, 'lib', name)):
-                    found.append(os.path.join(root, package, 'lib'))
+        pattern = os.path.join(glob.escape(folder), 'nvidia', '*', 'lib', name)
+        found += map(os.path.dirname, sorted(glob.glob(pattern)))
     return found[0] if found else None
 
 
