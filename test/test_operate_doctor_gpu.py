@@ -128,6 +128,7 @@ def test_cuda_error_35_names_both_versions_and_what_to_do(tmp_path):
     (f'import sys; print("Cuda initialization failure with error 2. Please check", '
      f'file=sys.stderr)\n    {_FACTORY}', 'no memory is left'),
     (_ERROR_35.replace(': 35', ': 46'), 'has the GPU for itself'),
+    (_ERROR_35.replace(': 35', ': 36'), 'the driver is older than the runtime'),
     (_ERROR_35.replace(_FACTORY, 'import os; os.kill(os.getpid(), 11)'), 'older than the runtime'),
     ('import os; os.kill(os.getpid(), 11)', 'cannot be used with this driver'),
     (_FACTORY, 'engines cannot be built')])
@@ -147,7 +148,8 @@ def test_a_crash_of_a_tensorrt_for_a_newer_cuda_is_error_35(tmp_path):
     ('libcudnn.so.8', 'cuDNN is not installed', 'nvidia-cudnn-cu12==8.*'),
     ('libcublas.so.12', 'cuBLAS is not installed', 'nvidia-cublas-cu12'),
     ('libcublasLt.so.12', 'cuBLAS is not installed', 'nvidia-cublas-cu12'),
-    ('libnvinfer.so.8', 'TensorRT is not installed', 'tensorrt-cu12'),
+    ('libnvinfer.so.8', 'TensorRT is not installed', "'tensorrt==8.*'"),
+    ('libnvinfer.so.10', 'TensorRT is not installed', "'tensorrt-cu12==10.*'"),
     ('libodd.so.1', 'libodd.so.1 is not installed', 'tensorrt-cu12')])
 def test_a_library_that_tensorrt_misses(tmp_path, name, words, command):
     error = f'{name}: cannot open shared object file: No such file or directory'
@@ -234,6 +236,9 @@ def test_tensorrt_10_needs_neither(tmp_path):
     ({**_PYCUDA, 'pycuda/driver.py':
       'raise ImportError("libcurand.so.10: cannot open shared object file: No such file")'},
      'fail', 'libcurand.so.10'),
+    ({**_PYCUDA, 'pycuda/driver.py':
+      'raise ImportError("_driver.cpython-310.so: undefined symbol: cuArrayCreate_v2")'},
+     'fail', 'libcuda is missing, or older'),
     ({**_PYCUDA, 'pycuda/driver.py': _PYCUDA['pycuda/driver.py'].format(
         init='raise LogicError("cuInit failed: system has unsupported display driver / cuda '
              'driver combination")', context='pass')}, 'fail', 'unsupported display driver'),

@@ -151,6 +151,9 @@ def pycuda(system: System, options: Options) -> Finding:
                     'CPU can; building it needs the CUDA toolkit (nvcc in PATH)', command)
     if 'error' in told:
         what, mend = missing_library(system, told['error'])
+        if 'undefined symbol: cu' in told['error']:
+            what = ('libcuda is missing, or older than the CUDA that PyCUDA was built for; see '
+                    'cuda_driver')
         return fail(f'PyCUDA cannot be imported ({told["error"]})', what or 'TensorRT engines '
                     'cannot run', mend or command + ' --no-binary pycuda --force-reinstall')
     built = '.'.join(map(str, told.get('built_for', [])))
@@ -226,8 +229,11 @@ def missing_library(system: System, error: str) -> Tuple[str, str]:
                 old = what == 'cuDNN' and release is not None and release.release < (36,)
                 return f'{what} is not installed', f'sudo apt install {debian}{"8" * old}'
             version = re.search(r'\.so\.(\d+)', name)
-            pin = f'=={version.group(1)}.*' if version and what == 'cuDNN' else ''
-            return f'{what} is not installed', install_command(_wheel(system, wheel) + pin)
+            pin = f'=={version.group(1)}.*' if version and what in ('cuDNN', 'TensorRT') else ''
+            package = _wheel(system, wheel)
+            if what == 'TensorRT' and pin.startswith('==8'):
+                package = 'tensorrt'  # the names with CUDA came with version 10
+            return f'{what} is not installed', install_command(package + pin)
     return f'{name} is not installed', ''
 
 

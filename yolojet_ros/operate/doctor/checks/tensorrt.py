@@ -17,6 +17,7 @@ from yolojet_ros.operate.doctor.system import Probed, System
 # "CUDA initialization failure with error: 35".
 _INITIALIZATION = re.compile(r'cuda initialization failure with error:? (\d+)', re.IGNORECASE)
 _LINKED = re.compile(r'was linked against (cu\w+[\w/ ]*?) ([\d.]+) but loaded \D*?([\d.]+)')
+_OLD = (35, 36)  # cudaErrorInsufficientDriver, cudaErrorCallRequiresNewerDriver
 _MEANING = {
     2: 'no memory is left on the GPU, on a Jetson in the system',
     46: 'another process has the GPU for itself',
@@ -102,7 +103,7 @@ def _version(told: str, packages: List[Tuple[str, str, int]]) -> Tuple[str, int]
 def _no_cuda(system: System, name: str, number: int, built: int, driver: int) -> Finding:
     """Return what a CUDA error while a builder was made means."""
     found = f'{name}: CUDA initialization failure with error {number}'
-    if number != 35:
+    if number not in _OLD:
         return fail(found, _MEANING.get(number, 'see cuda_driver'), 'nvidia-smi')
     if not driver:
         return fail(found, 'no driver of NVIDIA was found; see cuda_driver', 'nvidia-smi')
@@ -111,8 +112,8 @@ def _no_cuda(system: System, name: str, number: int, built: int, driver: int) ->
         return fail(found, f'{here}, and this TensorRT was built for CUDA {built}: the driver is '
                     'older than the runtime', too_old(system, built, driver))
     wants = f'was built for CUDA {built}' if built else 'is for a newer CUDA'
-    return fail(found, f'the driver is older than the runtime: {here}, and this TensorRT {wants}; '
-                'the log above it may name another', _again(system, driver))
+    return fail(found, f'the driver is older than the runtime: {here}, and this TensorRT {wants}',
+                _again(system, driver))
 
 
 def _again(system: System, driver: int) -> str:
