@@ -16,7 +16,8 @@ from yolojet_ros.operate.doctor.finding import exit_code, fail, ok, skipped, war
 from yolojet_ros.operate.doctor.table import CHECKS, chosen
 
 
-def test_what_hangs_crashes_or_fails_stops_no_other_check(tmp_path):
+def test_what_hangs_crashes_or_fails_stops_no_other_check(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, '_GRACE', 2.0)  # for what hangs though it is killed
     nap = f'sleep 60.{os.getpid()}'
     system = Machine(tmp_path, {
         **ORIN, '/var/lib/nvpmodel/status': None}, {'nvpmodel': f'{nap} & {nap}'}, {

@@ -13,7 +13,7 @@ from yolojet_ros.operate.doctor.check import Check, Options
 from yolojet_ros.operate.doctor.finding import fail, Finding
 from yolojet_ros.operate.doctor.system import NoAnswer, System
 
-_GRACE = 2.0  # s; what waits for a child notices its limit first, and can name it
+_GRACE = 5.0  # s; what waits for a child notices its limit first, and can name it
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import (
 from yolojet_ros.operate.doctor.probes.tell import MARK
 
 _MOST_BYTES = 1 << 20  # of a file, or of what a program says
-_AFTER_KILL = 1.0  # s; what hangs in a driver is not even ended by SIGKILL
+_AFTER_KILL = 2.0  # s; what hangs in a driver is not even ended by SIGKILL
 _PACKAGE = 'yolojet_ros.operate.doctor.probes'
 _FOLDER = str(Path(__file__).resolve().parents[3])  # that yolojet_ros lies in
 
@@ -240,12 +240,13 @@ def _read(output: str) -> Tuple[Dict[str, Any], str]:
 
 
 def _kill(process: subprocess.Popen) -> None:
-    """End a process and all that it started in its session."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except OSError:
-        pass  # it has ended
-    try:
-        process.wait(_AFTER_KILL)
-    except subprocess.TimeoutExpired:
-        pass
+    """End a process and all that it started in its session; let it clean up first."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except OSError:
+            pass  # it has ended
+        try:
+            process.wait(_AFTER_KILL)
+        except subprocess.TimeoutExpired:
+            pass
