@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.operate.doctor.check import Options
@@ -82,11 +82,12 @@ def stamps(system: System, options: Options) -> Finding:
         return told
     taken = told.get('stamps', {})
     if not taken:
-        return skipped('no image came within 2 s' if told.get('cameras') else
+        return skipped('no image came within 3 s' if told.get('cameras') else
                        'there is no camera topic')
     simulated = sorted(name for name, values in told.get('parameters', {}).items()
                        if values.get('use_sim_time'))
-    said = []
+    said: List[str] = []
+    wrong: List[Tuple[float, Finding]] = []
     for topic, found in taken.items():
         if found['stamp'] <= 0:
             return warn(f'images of {topic} are stamped 0', 'the tracker takes the time of '
@@ -110,9 +111,12 @@ def stamps(system: System, options: Options) -> Finding:
                 command = f'ros2 param set {who} use_sim_time false'
             age = clock['age']
             when = f'{age:.2f} s old' if age >= 0 else f'{-age:.2f} s in the future'
-            return warn(f'an image of {topic} is {when} by the clock of {who}',
-                        clock['problem'], command or ('' if age > 0 else 'timedatectl'))
+            wrong.append((abs(age), warn(
+                f'an image of {topic} is {when} by the clock of {who}', clock['problem'],
+                command or ('' if age > 0 else 'timedatectl'))))
         said.append(f'{topic} {clock["age"] * 1e3:.0f} ms')
+    if wrong:
+        return max(wrong, key=lambda item: item[0])[1]
     return ok(f'age on arrival: {", ".join(said)}')
 
 

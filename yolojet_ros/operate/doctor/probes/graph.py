@@ -15,7 +15,7 @@ _MOST_NODES = 4
 # At least and at most; participants that missed the first announcements send one in 3 s.
 _DISCOVERY_SECONDS = (3.5, 7.0)
 _QUIET_SECONDS = 1.0  # without news, after which all are taken for known
-_STAMP_SECONDS = 2.0
+_STAMP_SECONDS = 3.0
 _ANSWER_SECONDS = 1.0
 _STAMP = struct.Struct('<4xiI')  # of the header of a packed message
 
