@@ -24,6 +24,7 @@ from yolojet_ros.nodes.diagnostics import Diagnostics
 from yolojet_ros.nodes.frame_worker import FrameWorker
 from yolojet_ros.nodes.loading import Loading
 from yolojet_ros.nodes.model_update import ModelUpdate
+from yolojet_ros.nodes.records import Records
 from yolojet_ros.nodes.service import Service
 from yolojet_ros.nodes.watched_camera import WatchedCamera
 from yolojet_ros.pipeline.detector import Detector
@@ -73,6 +74,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
                                 lambda: self._diagnostics.sentence)
         self._bond = ManagerBond(self)
         self._inlet = Inlet(self.context)
+        self._records = Records(self)
         self._failure_guard = self.create_guard_condition(self._on_worker_failure)
         self._make_cameras()
         # Health is reported even while simulated time stands still.
@@ -101,6 +103,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         self._used = wanted
         for camera in self.cameras:
             camera.apply(wanted)
+        self._records.apply(wanted)
 
     def after_parameters(self, names: Sequence[str]) -> None:
         """Have the cameras that are named now, and what another store has active."""
@@ -126,7 +129,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             if camera.name not in kept:
                 camera.close()
         self.cameras = [kept.get(name) or WatchedCamera(
-            self, name, self._inlet, self.log_rarely) for name in wanted]
+            self, name, self._inlet, self.log_rarely, self._records) for name in wanted]
         detector_parameters.declare_cameras(self, self._used.cameras)
         self._next = 0
 
@@ -161,6 +164,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             self._used.resolve(self.detector.backend.card.names)
             for camera in self.cameras:
                 camera.configure(self.detector.backend, self._used)
+            self._records.start(self._used, self.detector.backend)
         except Exception:
             self._release()
             raise
@@ -271,6 +275,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         if self.worker:
             self.worker.stop()
         self.update.end()
+        self._records.stop()
         for camera in self.cameras:
             camera.cleanup()
         self.worker = self.detector = None
@@ -345,6 +350,10 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
                     for frame in detector.collect():
                         self._publish(frame)
                 self._run(detector, [shot])
+        except Exception as error:
+            for shot in shots:
+                shot.context.camera.fail(error, shot.context)
+            raise
 
     def _publish(self, frame: Frame) -> None:
         frame.context.camera.publish(frame)
@@ -353,6 +362,8 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
     def _on_failure(self, error: Exception) -> None:
         self.failure = f'{type(error).__name__}: {one_line(str(error))}'
         self.get_logger().debug(traceback.format_exc())
+        for camera in self.cameras:
+            camera.fail(error)
         self._failure_guard.trigger()
 
     def _on_worker_failure(self) -> None:

@@ -17,6 +17,7 @@ from yolojet_ros.core.image_formats import MAX_PIXELS
 from yolojet_ros.core.knob_values import parse_names, parse_size, read_dataclass
 from yolojet_ros.core.text import listed, shown
 from yolojet_ros.inference.load import BACKENDS
+from yolojet_ros.operate.records.params import OF_TRACKS, OFF, RecordParams
 from yolojet_ros.ros import parameters
 from yolojet_ros.tracking import TrackerParams
 from yolojet_ros.tracking.camera_motion import MODES
@@ -61,6 +62,7 @@ class DetectorParameters:
     trial_seconds: float
     filters: FilterParams
     tracker: TrackerParams
+    records: RecordParams
     own_filters: Mapping[str, FilterParams]
 
     @classmethod
@@ -92,11 +94,17 @@ class DetectorParameters:
             raise UserError(
                 f'model is {shown(own["model"])} and model_store {shown(own["model_store"])}; set '
                 'one of them: the store says itself which model is to run')
+        records = read_dataclass(RecordParams, values)
+        of_tracks = [cause for cause in records.record_on if cause in OF_TRACKS]
+        if of_tracks and not own['tracking']:
+            raise UserError(f'record_on holds {of_tracks[0]}, which is of tracks, and tracking is '
+                            f'false; set tracking to true, or record_on to error or {OFF}')
         start = parameters.start_values(node)
         return cls(
             filters=read_dataclass(FilterParams, values),
             own_filters={name: _own_filters(name, values, start) for name in own['cameras']},
-            tracker=read_dataclass(TrackerParams, values, _TRACKER_PREFIX), **own)
+            tracker=read_dataclass(TrackerParams, values, _TRACKER_PREFIX), records=records,
+            **own)
 
     def filters_of(self, camera: str) -> FilterParams:
         """Return what the user wants to see of a camera, '' for the only one."""
@@ -164,8 +172,8 @@ def _own_filters(
 
 
 _RESERVED = (*DetectorParameters.__dataclass_fields__,
-             *(item.name for item in fields(FilterParams)), 'autostart', 'qos_overrides',
-             'use_sim_time')
+             *(item.name for item in (*fields(FilterParams), *fields(RecordParams))),
+             'autostart', 'qos_overrides', 'use_sim_time')
 
 
 def declare(node: Node) -> None:
@@ -239,6 +247,7 @@ def declare(node: Node) -> None:
         'both are in memory meanwhile.', 1.0, 3600.0)
     parameters.declare_dataclass(node, FilterParams)
     parameters.declare_dataclass(node, TrackerParams, _TRACKER_PREFIX)
+    parameters.declare_dataclass(node, RecordParams, dynamic=('record_on',))
     declare_cameras(node, _camera_names(node.get_parameter('cameras').value))
 
 

@@ -17,11 +17,12 @@ from std_msgs.msg import Header
 
 from yolojet_ros.core.image_formats import ImageError, ImageView
 from yolojet_ros.core.model_card import ModelCard
-from yolojet_ros.core.text import shown
+from yolojet_ros.core.text import one_line, shown
 from yolojet_ros.inference.backend import Backend
 from yolojet_ros.nodes.detector_parameters import DetectorParameters
 from yolojet_ros.nodes.outputs.output import Result
 from yolojet_ros.nodes.outputs.outputs import Outputs
+from yolojet_ros.nodes.records import Records
 from yolojet_ros.pipeline.stream import Frame, Shot, Stream
 from yolojet_ros.ros.images import check_frame_id, view_of_compressed, view_of_image
 from yolojet_ros.ros.inlet import Inlet
@@ -59,17 +60,19 @@ class WatchedCamera:
     :param name: its topics begin with NAME/; '' for the only one, whose topics have no prefix
     :param inlet: where the worker waits for images
     :param log: called with a key and a warning that may come often
+    :param records: take the images with their results
 
     The first part is called by the executor's thread, the second by the worker's.
     """
 
     def __init__(
         self, node: Node, name: str, inlet: Inlet, log: Callable[[str, str], None],
+        records: Records,
     ) -> None:
         self.name = name
         self.statistics = Statistics()
         self.outputs: Optional[Outputs] = None
-        self._node, self._inlet = node, inlet
+        self._node, self._inlet, self._records = node, inlet, records
         self._log = lambda key, text: log(
             f'{name} {key}', f'{name}: {text}' if name else text)
         self._used: Optional[DetectorParameters] = None  # by the frame in work
@@ -140,7 +143,7 @@ class WatchedCamera:
             self._activation is not None, *(images.problem(), images.silence()) if images else (),
             clock=NodeClock.of(self._node))
         more = dict(images.values() if images else {}, **(
-            {'tracks': self._tracks} if self._stream else {}))
+            {'tracks': self._tracks} if self._stream else {}), **self._records.values(self.name))
         return level, text, values + [
             KeyValue(key=key, value=str(value)) for key, value in more.items()]
 
@@ -243,6 +246,11 @@ class WatchedCamera:
         """Count an image that cannot be used, and say why."""
         count = self.statistics.on_dropped(error.cause)
         self._log(f'image:{error.cause}', f'dropped an image ({count} so far): {error}')
+        self._records.take(self, None, error=f'dropped an image: {error}')
+
+    def fail(self, error: Exception, job: Optional[Job] = None) -> None:
+        """Have it recorded that the network failed, on an image if that is known."""
+        self._records.take(self, job, error=f'{type(error).__name__}: {one_line(str(error), 300)}')
 
     def accept(self) -> None:
         """Take the motion of the last shot as used: it went to the model."""
@@ -265,6 +273,7 @@ class WatchedCamera:
             self.statistics.on_processed(len(frame.detections), self._age(header), times)
             self.statistics.on_broken_rows(frame.detections.broken)
             self.statistics.on_published(self.outputs.publish_more(header, result))
+        self._records.take(self, job, frame.detections)
 
     def _awaits_motion(self, job: Job) -> bool:
         """Return whether an image is to wait for its motion; it does if somebody publishes."""

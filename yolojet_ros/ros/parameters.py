@@ -200,11 +200,18 @@ def warn_of_unknown(node: CheckedParameters, later: Iterable[str] = ()) -> None:
                 + node.meant(name, known))
 
 
-def declare_dataclass(node: Node, params: Type, prefix: str = '') -> None:
-    """Declare every field of a dataclass of knobs (core/knobs.py), names after `prefix`."""
+def declare_dataclass(
+    node: Node, params: Type, prefix: str = '', dynamic: Sequence[str] = (),
+) -> None:
+    """
+    Declare every field of a dataclass of knobs (core/knobs.py), names after `prefix`.
+
+    :param dynamic: names of those that may be of any type; `params` checks them
+    """
     for item in fields(params):
         declare(node, prefix + item.name, item.default, item.metadata['description'],
-                item.metadata['minimum'], item.metadata['maximum'])
+                item.metadata['minimum'], item.metadata['maximum'],
+                dynamic=item.name in dynamic)
         _describe_polygon(node, prefix + item.name)
 
 

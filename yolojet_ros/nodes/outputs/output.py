@@ -64,6 +64,13 @@ class Output(ABC):
         """Return why a model with the right task cannot have this output, '' if it can."""
         return ''
 
+    @property
+    def full_topic(self) -> Tuple[str, str]:
+        """Return name and type of the topic."""
+        kind = self.kind()
+        package = kind.__module__.partition('.')[0]
+        return self._publisher.topic_name, f'{package}/msg/{kind.__name__}'
+
     @staticmethod
     @abstractmethod
     def kind() -> type:

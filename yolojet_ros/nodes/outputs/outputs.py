@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Type
+from typing import Dict, List, Tuple, Type
 
 from rclpy.node import Node
+from rclpy.serialization import serialize_message
 from std_msgs.msg import Header
 
 from yolojet_ros.core.stage_times import StageTimes
@@ -78,6 +79,16 @@ class Outputs:
     def publish(self, header: Header, result: Result) -> None:
         """Publish the result itself: detections, or a classification."""
         self._outputs[0].publish(header, result)
+
+    @property
+    def result_topic(self) -> Tuple[str, str]:
+        """Return full name and type of the topic of the result itself."""
+        return self._outputs[0].full_topic
+
+    def packed(self, header: Header, result: Result) -> bytes:
+        """Return the message of the result itself in CDR; called by any thread."""
+        message = self._outputs[0].message(header, result)
+        return message if isinstance(message, bytes) else serialize_message(message)
 
     def publish_more(self, header: Header, result: Result) -> Dict[str, float]:
         """Publish the rest, as far as somebody wants it; return milliseconds by topic."""
