@@ -253,6 +253,7 @@ def test_the_metadata_is_what_rosbag2_of_humble_and_later_reads(feed, tmp_path):
     assert info['version'] == 8 and info['storage_identifier'] == 'sqlite3'
     assert info['relative_file_paths'] == [f'{folder.name}.db3'] and info['message_count'] == 3
     assert info['compression_format'] == info['compression_mode'] == ''
+    assert info['custom_data'] == {'camera': 'front', 'model': '/models/m.onnx'}
     for topic in info['topics_with_message_count']:
         # Humble reads the profiles as a text; a list, as since version 9, it refuses.
         assert isinstance(topic['topic_metadata']['offered_qos_profiles'], str)

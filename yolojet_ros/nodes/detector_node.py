@@ -350,9 +350,9 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
                     for frame in detector.collect():
                         self._publish(frame)
                 self._run(detector, [shot])
-        except Exception as error:
+        except Exception:
             for shot in shots:
-                shot.context.camera.fail(error, shot.context)
+                shot.context.camera.keep(shot.context)
             raise
 
     def _publish(self, frame: Frame) -> None:
@@ -363,7 +363,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         self.failure = f'{type(error).__name__}: {one_line(str(error))}'
         self.get_logger().debug(traceback.format_exc())
         for camera in self.cameras:
-            camera.fail(error)
+            camera.fail(self.failure)
         self._failure_guard.trigger()
 
     def _on_worker_failure(self) -> None:

@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 
 from yolojet_ros.core.image_formats import ImageError, ImageView
 from yolojet_ros.core.model_card import ModelCard
-from yolojet_ros.core.text import one_line, shown
+from yolojet_ros.core.text import shown
 from yolojet_ros.inference.backend import Backend
 from yolojet_ros.nodes.detector_parameters import DetectorParameters
 from yolojet_ros.nodes.outputs.output import Result
@@ -248,9 +248,13 @@ class WatchedCamera:
         self._log(f'image:{error.cause}', f'dropped an image ({count} so far): {error}')
         self._records.take(self, None, error=f'dropped an image: {error}')
 
-    def fail(self, error: Exception, job: Optional[Job] = None) -> None:
-        """Have it recorded that the network failed, on an image if that is known."""
-        self._records.take(self, job, error=f'{type(error).__name__}: {one_line(str(error), 300)}')
+    def keep(self, job: Job) -> None:
+        """Have an image recorded that the network fails on."""
+        self._records.take(self, job)
+
+    def fail(self, text: str) -> None:
+        """Have it recorded that the network failed."""
+        self._records.take(self, None, error=text)
 
     def accept(self) -> None:
         """Take the motion of the last shot as used: it went to the model."""

@@ -62,6 +62,8 @@ class Bag:
             store = _types()
             writer = self._writer = Writer(
                 self._beside / name, version=_VERSION, storage_plugin=StoragePlugin.SQLITE3)
+            writer.set_custom_data('camera', camera)
+            writer.set_custom_data('model', model)
             writer.open()
             self._image, self._result, self._event = (
                 writer.add_connection(topic, kind, typestore=store) for topic, kind in (

@@ -113,7 +113,8 @@ class Recorder:
         with self._changed:
             if self.problem or self._ending:
                 return
-            if taken.image is not None and self._images >= _MOST_IMAGES:
+            # Of an image without a result, which made the network fail, there is only one.
+            if taken.image and taken.detections is not None and self._images >= _MOST_IMAGES:
                 taken.image = None
                 self._of(taken.camera).skipped += 1
             if len(self._items) >= _MOST_ITEMS:
