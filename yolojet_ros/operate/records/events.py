@@ -16,6 +16,7 @@ import numpy as np
 
 from yolojet_ros.core import boxes as boxes_
 from yolojet_ros.core.detections import Detections
+from yolojet_ros.operate.records.params import OF_TRACKS
 
 _KNOWN = 5  # images on which a track was seen, from which on it counts
 _LOST_SECONDS = 0.5  # without a detection
@@ -66,6 +67,7 @@ class EventFinder:
 
     def __init__(self, causes: Sequence[str], band: float) -> None:
         self._causes, self._band = causes, band
+        self._wanted = any(cause in OF_TRACKS for cause in causes)
         self._tracks: Dict[int, _Track] = {}
         self._last = -math.inf
 
@@ -83,7 +85,7 @@ class EventFinder:
         if now - self._last > _GAP_SECONDS:
             self._tracks.clear()
         self._last = now
-        if detections.ids is None:
+        if detections.ids is None or not self._wanted:
             self._tracks.clear()
             return []
         events = []

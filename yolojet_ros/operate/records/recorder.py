@@ -20,7 +20,7 @@ from yolojet_ros.operate.records.params import RecordParams
 from yolojet_ros.operate.records.ring import Entry, Ring
 from yolojet_ros.operate.records.store import bag_name, BagStore
 
-_MOST_IMAGES = 2  # that wait to be compressed: they are large, and others may need them freed
+_MOST_IMAGES = 2  # of a camera, that wait to be compressed: they are large
 _MOST_ITEMS = 1000
 _LONGEST = 3  # windows after its first event, that events which follow make a bag
 _NICE = 10  # detecting comes first where cores are rare
@@ -69,10 +69,16 @@ class Taken:
 
 @dataclass
 class _Watched:
-    """What the thread knows of one camera; until: when its bag ends, on time.monotonic."""
+    """
+    What is known of one camera.
+
+    waiting: images to be compressed yet
+    began, until: of its bag, on time.monotonic
+    """
 
     ring: Ring
     finder: EventFinder
+    waiting: int = 0
     bag: Optional[Bag] = None
     began: float = 0.0
     until: float = math.inf
@@ -102,7 +108,6 @@ class Recorder:
         self._store: Optional[BagStore] = None
         self._changed = threading.Condition()
         self._items: Deque[Taken] = deque()
-        self._images = 0  # in _items
         self._ending = False
         self._watched: Dict[str, _Watched] = {}
         self._thread = threading.Thread(target=self._main, name='recorder', daemon=True)
@@ -113,13 +118,14 @@ class Recorder:
         with self._changed:
             if self.problem or self._ending:
                 return
-            # Of an image without a result, which made the network fail, there is only one.
-            if taken.image and taken.detections is not None and self._images >= _MOST_IMAGES:
-                taken.image = None
-                self._of(taken.camera).skipped += 1
             if len(self._items) >= _MOST_ITEMS:
                 return
-            self._images += taken.image is not None
+            seen = self._of(taken.camera)
+            # Of an image without a result, which made the network fail, there is only one.
+            if taken.image and taken.detections is not None and seen.waiting >= _MOST_IMAGES:
+                taken.image = None
+                seen.skipped += 1
+            seen.waiting += taken.image is not None
             self._items.append(taken)
             self._changed.notify()
 
@@ -164,9 +170,11 @@ class Recorder:
             self._changed.wait_for(lambda: self._items or self._ending, self._patience())
             item = self._items.popleft() if self._items else None
             done = item is None and self._ending
-            self._images -= item is not None and item.image is not None
+            if item is not None:
+                seen = self._of(item.camera)
+                seen.waiting -= item.image is not None
         if item is not None:
-            self._take(item)
+            self._take(item, seen)
         else:
             self._finish_due(math.inf if done else time.monotonic())
         return not done
@@ -180,14 +188,11 @@ class Recorder:
         found = self._watched.get(camera.name)
         if found is None:
             params = self._params
-            found = self._watched[camera.name] = _Watched(
-                Ring(params.record_seconds),
-                EventFinder(params.record_on, params.record_low_score))
+            finder = EventFinder(params.record_on, params.record_low_score)
+            found = self._watched[camera.name] = _Watched(Ring(params.record_seconds), finder)
         return found
 
-    def _take(self, item: Taken) -> None:
-        with self._changed:
-            seen = self._of(item.camera)
+    def _take(self, item: Taken, seen: _Watched) -> None:
         if seen.bag and item.at > seen.until:
             self._finish(seen)
         image = item.image() if item.image is not None else None
