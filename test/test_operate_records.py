@@ -355,13 +355,14 @@ def test_a_thread_that_is_behind_skips_images_and_nobody_waits(feed, tmp_path):
 
 
 _KILLED = '''
-import itertools, sys, time
+import itertools, sys
 sys.path.insert(0, sys.argv[2])
 from test_operate_records import _Feed
 feed = _Feed(sys.argv[1], record_limit_mb=3)
-print('ready', flush=True)
 for index in itertools.count():
-    feed.send(*['error'] * (index % 9 == 0), picture=bytes(50_000), after=0.3)
+    if index == 20:
+        print('ready', flush=True)
+    feed.send(*['error'] * (index % 4 == 0), picture=bytes(50_000), after=0.3)
 '''
 
 
@@ -375,7 +376,7 @@ def test_killed_at_any_moment_it_leaves_whole_bags_and_the_next_start_clears_the
             stdout=subprocess.PIPE, env={**os.environ, 'PYTHONPATH': str(_ROOT)})
         try:
             assert process.stdout.readline() == b'ready\n'
-            time.sleep(0.1 + 0.057 * attempt)
+            time.sleep(0.01 + 0.043 * attempt)
         finally:
             process.send_signal(signal.SIGKILL)
             process.communicate()

@@ -51,7 +51,6 @@ class Bag:
     def __init__(
         self, folder: Path, name: str, topics: Topics, camera: str, model: str,
     ) -> None:
-        from rosbags.rosbag2 import StoragePlugin, Writer
         self._final, self._camera, self._model = folder / name, camera, model
         self._beside = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
         self._lock = os.open(self._beside, os.O_RDONLY)
@@ -60,8 +59,7 @@ class Bag:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             store = _types()
-            writer = self._writer = Writer(
-                self._beside / name, version=_VERSION, storage_plugin=StoragePlugin.SQLITE3)
+            writer = self._writer = _writer(self._beside / name)
             writer.set_custom_data('camera', camera)
             writer.set_custom_data('model', model)
             writer.open()
@@ -111,12 +109,12 @@ class Bag:
 
     def abort(self) -> None:
         """Leave nothing of it, unless it is finished."""
-        if self._writer is not None and self._writer.storage is not None:
+        writer, self._writer = self._writer, None
+        if hasattr(writer, 'abort'):
             try:
-                self._writer.abort()
+                writer.abort()
             except Exception:  # whatever a full disk makes of it; all of it goes now
                 pass
-        self._writer = None
         shutil.rmtree(self._beside, ignore_errors=True)
         if self._lock >= 0:
             os.close(self._lock)
@@ -131,6 +129,15 @@ def _types() -> Any:
     for name, text in DEFINITIONS.items():
         store.register(get_types_from_msg(text, name))
     return store
+
+
+def _writer(path: Path) -> Any:
+    """Return rosbags' writer of SQLite."""
+    from rosbags.rosbag2 import Writer
+    try:
+        return Writer(path, version=_VERSION)
+    except TypeError:  # rosbags 0.9, the last for Python 3.8, knows no other version
+        return Writer(path)
 
 
 def _make(kind: str, /, **values: Any) -> Any:
