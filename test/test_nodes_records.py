@@ -63,7 +63,7 @@ def _wait_for_bags(folder, count, seconds=15):
 
 
 def _read(bag):
-    """Return the messages of a bag by topic: CDR of the results, the others as rosbags has them."""
+    """Return the messages of a bag by topic; results as those of ROS, to be compared."""
     found = {}
     with AnyReader([bag]) as reader:
         for topic, _, data in reader.messages():

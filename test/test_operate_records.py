@@ -161,11 +161,12 @@ class _Feed:
         values = {'record_on': CAUSES, 'record_seconds': 1.0, 'record_pause': 0.0, **values}
         self.said, self.warned = [], []
         self.recorder = Recorder(
-            RecordParams(record_folder=str(folder), **values), '/models/m.onnx', self.said.append,
+            RecordParams(record_folder=str(folder), **values), self.said.append,
             self.warned.append)
         self._taken = Taken
         self.cameras = {name: Camera(
-            name, Topics(*(text.replace('cam', name) for text in _TOPICS)), _LIMITS)
+            name, Topics(*(text.replace('cam', name) for text in _TOPICS)), _LIMITS,
+            '/models/m.onnx')
             for name in ('front', 'rear')}
         self.now = int(time.monotonic()) + 1000.0  # no bag ends because time passes
 
@@ -176,7 +177,7 @@ class _Feed:
         self.recorder.put(self._taken(
             self.cameras[camera], self.now, nanoseconds, nanoseconds + 1000,
             divmod(nanoseconds, 10**9), 'lens', (64, 48), lambda: ('jpeg', picture),
-            lambda: _RESULT, _seen(), [Event(cause, f'{cause} came', 7) for cause in causes]))
+            _RESULT, _seen(), [Event(cause, f'{cause} came', 7) for cause in causes]))
         end = time.monotonic() + 10
         while self.recorder._items and time.monotonic() < end:
             time.sleep(0.001)
@@ -344,7 +345,7 @@ def test_a_thread_that_is_behind_skips_images_and_nobody_waits(feed, tmp_path):
         made.now += 0.01
         made.recorder.put(made._taken(
             made.cameras['front'], made.now, 1, 2, (index, 0), 'lens', (64, 48), slow,
-            lambda: _RESULT, _seen(), [Event('error', 'x')] if index == 49 else []))
+            _RESULT, _seen(), [Event('error', 'x')] if index == 49 else []))
     assert time.monotonic() - begin < 0.15
     made.stop()
     skipped = int(made.recorder.values('front')['record_images_skipped'])

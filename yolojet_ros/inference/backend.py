@@ -28,6 +28,7 @@ class Backend(ABC):
     name: 'onnxruntime' or 'tensorrt'
     description: what runs where, one line for diagnostics
     card: what the model says of itself
+    file: path of the model, links followed, '' where nobody told
     depth: how many runs may be submitted before one must be collected
     max_batch: most images of one run
     places: images that every run computes, however few are given (a fixed batch)
@@ -39,6 +40,7 @@ class Backend(ABC):
     name: str
     description: str
     card: ModelCard
+    file: str = ''
     depth: int = 1
     max_batch: int = 1
     places: int = 1

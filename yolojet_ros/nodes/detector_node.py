@@ -58,6 +58,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         self.detector: Optional[Detector] = None  # run by the worker only
         self.cameras: List[WatchedCamera] = []
         self._next = 0  # the camera that is asked first for an image
+        self._failing: List[Shot] = []  # that the network failed on
         self._logged: Dict[str, float] = {}
         self.active = False
         self.failure: Optional[str] = None
@@ -183,7 +184,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         used = self._used = DetectorParameters.read(self)
         loading = Loading('' if used.model_store else used.model or self._demo_model(), used)
         self.worker = FrameWorker(
-            loading.run, self, self._submit, self._publish, self.update.rescue, self._on_failure)
+            loading.run, self, self._submit, self._publish, self._rescue, self._on_failure)
         self.detector = self.worker.wait_loaded(self._go_on_loading)
         return loading
 
@@ -351,19 +352,27 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
                         self._publish(frame)
                 self._run(detector, [shot])
         except Exception:
-            for shot in shots:
-                shot.context.camera.keep(shot.context)
+            self._failing = shots
             raise
 
     def _publish(self, frame: Frame) -> None:
         frame.context.camera.publish(frame)
         self.update.on_frame(frame)
 
+    def _rescue(self, error: Exception) -> Optional[Detector]:
+        for camera in self.cameras:
+            camera.fail(error)
+        other = self.update.rescue(error)
+        if other is not None:
+            self._failing = []
+        return other
+
     def _on_failure(self, error: Exception) -> None:
         self.failure = f'{type(error).__name__}: {one_line(str(error))}'
         self.get_logger().debug(traceback.format_exc())
-        for camera in self.cameras:
-            camera.fail(self.failure)
+        for shot in self._failing:
+            shot.context.camera.keep(shot.context)
+        self._failing = []
         self._failure_guard.trigger()
 
     def _on_worker_failure(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
+from yolojet_ros.core.files import home_path, real_path
 from yolojet_ros.core.text import one_line
 from yolojet_ros.inference.load import load_backend
 from yolojet_ros.nodes.detector_parameters import DetectorParameters
@@ -13,9 +14,11 @@ from yolojet_ros.pipeline.detector import Detector
 
 def load_detector(model: str, used: DetectorParameters) -> Detector:
     """:raises UserError: if the model cannot be used."""
-    return Detector(load_backend(
+    backend = load_backend(
         model, used.backend, used.device, used.pipeline_depth, used.plugins, used.cpu_threads,
-        used.cpu_spinning, used.input_size))
+        used.cpu_spinning, used.input_size)
+    backend.file = str(real_path(home_path(model)))
+    return Detector(backend)
 
 
 class Loading:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-import os
 import time
 from typing import Any, Dict, Optional, Tuple
 
@@ -49,6 +48,11 @@ class Records:
                 f'record_on: {" and ".join(OF_TRACKS)} are of tracks, which a classifier has '
                 'none of')
 
+    def adopt(self, backend: Backend) -> None:
+        """Take another model, whose results come from now on."""
+        self._backend = backend
+        self._cameras.clear()
+
     def apply(self, used: DetectorParameters) -> None:
         """Act by new parameters."""
         changed = self._used is None or used.records != self._used.records
@@ -59,8 +63,7 @@ class Records:
             self.stop(wait=False)
             if used.records.record_on:
                 logger = self._node.get_logger()
-                self._recorder = Recorder(
-                    used.records, _model(used, self._backend), logger.info, logger.warning)
+                self._recorder = Recorder(used.records, logger.info, logger.warning)
 
     def stop(self, wait: bool = True) -> None:
         """Finish what is being recorded."""
@@ -102,8 +105,8 @@ class Records:
             source, time.monotonic() - waited, now - int(waited * 1e9), now,
             (header.stamp.sec, header.stamp.nanosec), header.frame_id,
             (job.view.width, job.view.height), partial(_compressed, job.message, job.view),
-            None if detections is None else partial(
-                camera.outputs.packed, header, Result(job.view, detections)),
+            None if detections is None else camera.outputs.packed(
+                header, Result(job.view, detections)),
             detections, events))
 
     def _camera(self, camera: Any) -> Camera:
@@ -111,20 +114,16 @@ class Records:
         if found is None:
             event = self._node.resolve_topic_name(of_camera(camera.name, 'record_event'))
             filters = self._used.filters_of(camera.name).resolve(self._backend.card.names)
-            found = self._cameras[camera.name] = Camera(self._label(camera.name), Topics(
-                image_topic(self._node, True, camera.name), *camera.outputs.result_topic, event,
-            ), filters.published)
+            topics = Topics(image_topic(self._node, True, camera.name),
+                            *camera.outputs.result_topic, event)
+            model = f'{self._backend.file or self._backend.card.source} ({self._backend.name})'
+            found = self._cameras[camera.name] = Camera(
+                self._label(camera.name), topics, filters.published, model)
         return found
 
     def _label(self, camera: str) -> str:
         space = self._node.get_namespace().strip('/').replace('/', '_')
         return '_'.join(filter(None, (space, camera)))[:100] or 'camera'
-
-
-def _model(used: DetectorParameters, backend: Backend) -> str:
-    """Return which file runs; links are followed, because they may lead elsewhere tomorrow."""
-    path = os.path.realpath(os.path.expanduser(used.model)) if used.model else 'demo'
-    return f'{path} ({backend.card.source}, {backend.name})'
 
 
 def _compressed(message: Any, view: ImageView) -> Optional[Tuple[str, bytes]]:

@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 
 from yolojet_ros.core.image_formats import ImageError, ImageView
 from yolojet_ros.core.model_card import ModelCard
-from yolojet_ros.core.text import shown
+from yolojet_ros.core.text import one_line, shown
 from yolojet_ros.inference.backend import Backend
 from yolojet_ros.nodes.detector_parameters import DetectorParameters
 from yolojet_ros.nodes.outputs.output import Result
@@ -200,6 +200,7 @@ class WatchedCamera:
         """Go on with another model of the same outputs, from the next image on."""
         self._stream.adopt(backend.card)
         self.outputs.adopt(backend, self._used)
+        self._records.adopt(backend)
 
     def stream_for(self, card: ModelCard) -> Stream:
         """Return what a user would see of this camera by another model, without tracks."""
@@ -249,12 +250,12 @@ class WatchedCamera:
         self._records.take(self, None, error=f'dropped an image: {error}')
 
     def keep(self, job: Job) -> None:
-        """Have an image recorded that the network fails on."""
+        """Have an image recorded that the network failed on."""
         self._records.take(self, job)
 
-    def fail(self, text: str) -> None:
+    def fail(self, error: Exception) -> None:
         """Have it recorded that the network failed."""
-        self._records.take(self, None, error=text)
+        self._records.take(self, None, error=f'{type(error).__name__}: {one_line(str(error))}')
 
     def accept(self) -> None:
         """Take the motion of the last shot as used: it went to the model."""

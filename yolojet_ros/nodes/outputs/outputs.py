@@ -86,7 +86,7 @@ class Outputs:
         return self._outputs[0].full_topic
 
     def packed(self, header: Header, result: Result) -> bytes:
-        """Return the message of the result itself in CDR; called by any thread."""
+        """Return the message of the result itself in CDR."""
         message = self._outputs[0].message(header, result)
         return message if isinstance(message, bytes) else serialize_message(message)
 

@@ -34,11 +34,13 @@ class Camera:
 
     name: in the name of a bag; topics: in the bag
     thresholds: float32[classes], least published scores
+    model: whose results they are
     """
 
     name: str
     topics: Topics
     thresholds: np.ndarray
+    model: str
 
 
 @dataclass
@@ -49,7 +51,7 @@ class Taken:
     at, received, finished, stamp, frame_id: as of an Entry
     size: width and height, px
     image: makes format and bytes, or None; called by the recorder's thread, or not at all
-    result: makes the message in CDR, the same way
+    result: the message in CDR
     detections: those that were published; None where there is no result
     events: that are known already
     """
@@ -62,7 +64,7 @@ class Taken:
     frame_id: str = ''
     size: Tuple[int, int] = (0, 0)
     image: Optional[Callable[[], Optional[Tuple[str, bytes]]]] = None
-    result: Optional[Callable[[], bytes]] = None
+    result: Optional[bytes] = None
     detections: Optional[Detections] = None
     events: Sequence[Event] = ()
 
@@ -95,16 +97,14 @@ class Recorder:
 
     `put` never waits. What goes wrong stops the recording, with one warning, and nothing else.
 
-    :param model: whose results they are
     :param inform, warn: called with a sentence, by the recorder's thread
     """
 
     def __init__(
-        self, params: RecordParams, model: str, inform: Callable[[str], None],
-        warn: Callable[[str], None],
+        self, params: RecordParams, inform: Callable[[str], None], warn: Callable[[str], None],
     ) -> None:
         self.problem = ''
-        self._params, self._model, self._inform, self._warn = params, model, inform, warn
+        self._params, self._inform, self._warn = params, inform, warn
         self._store: Optional[BagStore] = None
         self._changed = threading.Condition()
         self._items: Deque[Taken] = deque()
@@ -199,7 +199,7 @@ class Recorder:
         if image is not None:
             entry = Entry(
                 item.at, item.received, item.finished, item.stamp, item.frame_id, image,
-                item.result() if item.result else None)
+                item.result)
             seen.ring.add(entry)
             if seen.bag:
                 seen.bag.write(entry)
@@ -232,7 +232,7 @@ class Recorder:
         seen.began, seen.until = item.at, math.inf
         seen.bag = Bag(
             self._store.folder, bag_name(item.finished, camera.name, event.cause),
-            camera.topics, camera.name, self._model)
+            camera.topics, camera.name, camera.model)
         seen.bag.write_event(event, item.finished)
         for entry in seen.ring:
             seen.bag.write(entry)
