@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 import os
 from pathlib import Path
 from typing import Any, Tuple
@@ -81,7 +82,7 @@ def _causes(value: Any) -> Tuple[str, ...]:
 def require_rosbags() -> None:
     """:raises UserError: with the command that installs it, if rosbags is not there."""
     try:
-        import rosbags.rosbag2  # noqa: F401
+        import_module('rosbags.rosbag2')
     except ImportError:
         raise UserError(f'record_on needs rosbags, which is not installed; run '
                         f'"{install_command("rosbags")}" or set record_on to {OFF}') from None
