@@ -30,6 +30,7 @@ setup(
     install_requires=['setuptools'],
     # Exact versions for ./yolojet are in requirements/train.txt.
     extras_require={
+        'profile': ['matplotlib', 'nvidia-ml-py', 'psutil'],
         'train': ['onnx', 'onnxslim', 'pycocotools', 'rosbags', 'torch'],
         'test': ['hypothesis', 'pytest', 'pytest-timeout'],  # pytest: what makes colcon test run
     },

@@ -234,14 +234,21 @@ class Peer:
         self.spin_until(lambda: self.results, 10, 'no result')
         return self.results[-1]
 
-    def status(self, condition=lambda values: True, seconds=10):
-        """Return (status, its values as dict) of the next diagnostics that fit."""
+    def status(self, condition=lambda values: True, seconds=10, about=None):
+        """
+        Return (status, its values as dict) of the next diagnostics that fit.
+
+        `about` is what stands behind the node's name; else what the node is for.
+        """
+        about = about or ('camera' if self.detector == 'camera' else 'detector')
         self.statuses.clear()
 
         def found():
             for status in self.statuses:
                 values = {item.key: item.value for item in status.values}
-                if self.detector in status.name and condition(values):
+                node, _, what = status.name.partition(': ')
+                if (node.lstrip('/') == self.detector and what.split()[0] == about
+                        and condition(values)):
                     return status, values
             return None
         return self.spin_until(found, seconds, 'no such diagnostics')

@@ -354,6 +354,12 @@ def test_diagnostics_tell_rates_ages_stages_and_identity(peer):
                 'pipeline_ms_p50', 'overhead_ms_p50', 'age_ms_p50', 'age_ms_p99', 'rate_out_hz'):
         assert float(values[key]) >= 0, key
     assert values['model'] == 'model.onnx' and values['input_size'] == '320x192'
+    for stage in ('queued', 'take', 'network', 'message', 'publish', 'overhead', 'pipeline'):
+        assert 0 <= float(values[f'{stage}_ms_p50']) <= float(values[f'{stage}_ms_p99']), stage
+    assert float(values['overhead_ms_p50']) > float(values['message_ms_p50'])
+    pytest.importorskip('psutil')
+    _, machine = peer.status(about='machine')
+    assert int(machine['rss_bytes']) < int(machine['memory_total_bytes'])
 
 
 def test_silence_is_a_warning(peer):

@@ -16,7 +16,7 @@ from yolojet_ros.core import installing
 ROOT = Path(__file__).resolve().parent.parent
 # Packages that no rosdep key installs.
 OPTIONAL = ('onnx', 'onnxruntime', 'onnxslim', 'torch', 'tensorrt', 'pycuda', 'pycocotools',
-            'rosbags', 'trackeval', 'matplotlib')
+            'rosbags', 'trackeval', 'matplotlib', 'pynvml')
 _DETECTOR = """
 import sys
 import rclpy

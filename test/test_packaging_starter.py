@@ -253,6 +253,7 @@ def test_requirements_are_pinned_exactly_and_in_order():
 @pytest.mark.parametrize('command, distro, expected', [
     ('demo', 'kilted', ['ros', 'base']), ('detect', 'kilted', ['ros', 'base']),
     ('track', 'kilted', ['ros', 'base', 'tools']),
+    ('profile', 'kilted', ['ros', 'base', 'tools']),
     ('model', 'kilted', ['ros', 'base', 'tools', 'train']),
     ('test', 'kilted', ['ros', 'base', 'test', 'tools', 'train']),
     ('test', 'jazzy', ['ros', 'base', 'test'])])

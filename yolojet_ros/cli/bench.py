@@ -23,7 +23,8 @@ _MOST_RATE = 10000  # Hz
 _MOST_PIXELS = 8192  # along an edge
 
 _BENCHMARKS = (
-    'node', 'scene', 'messages', 'tracker', 'transport', 'cpu', 'flood', 'cameras', 'update')
+    'node', 'scene', 'messages', 'tracker', 'transport', 'cpu', 'samplers', 'flood', 'cameras',
+    'update')
 _LOADS = ('flood', 'cameras', 'update')
 _PIPELINE = ''  # the benchmark without a name
 
@@ -39,7 +40,7 @@ class _Option(NamedTuple):
 _OPTIONS = {
     'model': _Option('--model', (_PIPELINE, 'node', 'cpu', *_LOADS), None),
     'rate': _Option('--rate', ('cameras', 'update'), None),
-    'seconds': _Option('--seconds', ('node', 'transport', 'cpu', *_LOADS), 10.0),
+    'seconds': _Option('--seconds', ('node', 'transport', 'cpu', 'samplers', *_LOADS), 10.0),
     'size': _Option('--size', _LOADS, _SIZE),
     'backend': _Option('--backend', _LOADS, 'auto'),
     'without_network': _Option('--without-network', _LOADS, False),
@@ -72,6 +73,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                       help='measure how images of an ordinary camera driver arrive')
     what.add_argument('--cpu', action='store_true',
                       help='measure threads and spinning of ONNX Runtime, beside other processes')
+    what.add_argument('--samplers', action='store_true',
+                      help='measure what it costs the node to tell of the machine')
     what.add_argument('--flood', type=_rates, metavar='HZ,HZ,...', help=(
         'measure what a node makes of so many ready-made images in a second, one rate after '
         'the other, such as 30,60,120,240,480'))
@@ -82,8 +85,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--rate', type=whole(1, _MOST_RATE), metavar='HZ', help=(
         'images in a second of each camera of --cameras (default: 5) or of --update (30)'))
     parser.add_argument('--seconds', type=float, metavar='S', help=(
-        'length of each run of --node, --transport, --cpu, --flood, --cameras and --update '
-        '(default: 10)'))
+        'length of each run of --node, --transport, --cpu, --samplers, --flood, --cameras and '
+        '--update (default: 10)'))
     parser.add_argument('--size', type=_image_size, metavar='WxH', help=(
         'size of the images of --flood, --cameras and --update (default: 1280x720)'))
     parser.add_argument('--backend', choices=('auto', 'tensorrt', 'onnxruntime'), help=(
@@ -123,6 +126,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.cpu:
         from yolojet_ros.cli.bench_cpu import measure
         measure(_model(arguments), arguments.seconds)
+        return 0
+    if arguments.samplers:
+        from yolojet_ros.cli.bench_samplers import measure
+        measure(arguments.seconds)
         return 0
     return _bench_pipeline(arguments)
 

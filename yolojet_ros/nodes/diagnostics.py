@@ -8,6 +8,7 @@ from typing import List, Optional, Protocol, Sequence
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from yolojet_ros.inference.backend import Backend
+from yolojet_ros.nodes.machine_status import MachineStatus
 from yolojet_ros.nodes.model_update import ModelUpdate
 from yolojet_ros.nodes.watched_camera import WatchedCamera
 from yolojet_ros.pipeline.detector import Detector
@@ -34,10 +35,15 @@ class Reporter(Protocol):
 
 
 class Diagnostics:
-    """A status for each camera; `publish` is called once a second by the executor's thread."""
+    """
+    A status for each camera and one of the machine.
 
-    def __init__(self, node: Reporter) -> None:
+    `publish` is called once a second by the executor's thread.
+    """
+
+    def __init__(self, node: Reporter, machine: Optional[MachineStatus] = None) -> None:
         self._node = node
+        self._machine = machine or MachineStatus(node)
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', LATEST)
         self._logged: Sequence[str] = ()  # warnings of the backend
         self._published = 0.0
@@ -57,7 +63,8 @@ class Diagnostics:
         if namesakes:
             node.log_rarely('namesakes', namesakes)
         message = DiagnosticArray(status=[
-            self._status(camera, namesakes) for camera in node.cameras])
+            self._status(camera, namesakes) for camera in node.cameras]
+            + self._machine.statuses())
         message.header.stamp = node.get_clock().now().to_msg()
         worst = max(message.status, key=lambda status: status.level)
         self.sentence = f'{worst.name.partition(": ")[2]}: {worst.message}'
@@ -126,4 +133,4 @@ def _values(backend: Backend, update: ModelUpdate) -> List[KeyValue]:
 def _summary(values: List[KeyValue]) -> str:
     """Return rates, ages and counts, without the times of the stages."""
     return ', '.join(f'{item.key} {item.value}' for item in values
-                     if item.key.startswith('age') or not item.key.endswith('_ms_p50'))
+                     if item.key.startswith('age') or '_ms_p' not in item.key)

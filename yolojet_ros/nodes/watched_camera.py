@@ -269,9 +269,9 @@ class WatchedCamera:
             return
         result = Result(job.view, frame.detections)
         with until_shutdown():
-            self.outputs.publish(header, result)
+            published = self.outputs.publish(header, result)
             elapsed = (time.perf_counter() - job.entered) * 1e3
-            times = dict(job.times, **frame.times.laps, pipeline=frame.times.total,
+            times = dict(job.times, **frame.times.laps, **published, pipeline=frame.times.total,
                          overhead=elapsed - frame.times.total)
             ids = frame.detections.ids
             self._tracks = 0 if ids is None else int(np.count_nonzero(ids >= 0))

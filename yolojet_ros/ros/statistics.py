@@ -183,5 +183,6 @@ class Statistics:
         for cause, count in sorted(drops.items()):
             values[f'dropped_{cause}'] = count
         for stage, times in self._stages.items():
-            values[f'{stage}_ms_p50'] = f'{np.median(times):.3f}'
+            p50, p99 = np.percentile(times, (50, 99))
+            values[f'{stage}_ms_p50'], values[f'{stage}_ms_p99'] = f'{p50:.3f}', f'{p99:.3f}'
         return [KeyValue(key=key, value=str(value)) for key, value in values.items()]

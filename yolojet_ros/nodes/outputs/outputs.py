@@ -76,9 +76,9 @@ class Outputs:
         """Return whether somebody wants what needs masks or keypoints."""
         return any(output.extras and output.wanted() for output in self._outputs)
 
-    def publish(self, header: Header, result: Result) -> None:
-        """Publish the result itself: detections, or a classification."""
-        self._outputs[0].publish(header, result)
+    def publish(self, header: Header, result: Result) -> Dict[str, float]:
+        """Publish the result itself, detections or a classification; return its times in ms."""
+        return self._outputs[0].publish(header, result)
 
     @property
     def result_topic(self) -> Tuple[str, str]:
