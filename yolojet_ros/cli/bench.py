@@ -11,7 +11,7 @@ import tempfile
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
-from yolojet_ros.cli.numbers import whole
+from yolojet_ros.cli.numbers import image_size, whole
 from yolojet_ros.core.errors import UserError
 
 _FRAMES = 400
@@ -20,7 +20,6 @@ _FILM_FRAMES = 90
 
 _MOST_SECONDS = 86400
 _MOST_RATE = 10000  # Hz
-_MOST_PIXELS = 8192  # along an edge
 
 _BENCHMARKS = (
     'node', 'scene', 'messages', 'tracker', 'transport', 'cpu', 'samplers', 'flood', 'cameras',
@@ -87,7 +86,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--seconds', type=float, metavar='S', help=(
         'length of each run of --node, --transport, --cpu, --samplers, --flood, --cameras and '
         '--update (default: 10)'))
-    parser.add_argument('--size', type=_image_size, metavar='WxH', help=(
+    parser.add_argument('--size', type=image_size, metavar='WxH', help=(
         'size of the images of --flood, --cameras and --update (default: 1280x720)'))
     parser.add_argument('--backend', choices=('auto', 'tensorrt', 'onnxruntime'), help=(
         'what runs the network of --flood, --cameras and --update (default: auto)'))
@@ -154,12 +153,8 @@ def _fill_in(arguments: argparse.Namespace) -> None:
 
 
 def _model(arguments: argparse.Namespace) -> Path:
-    from yolojet_ros.core.files import real_path
-    from yolojet_ros.inference.demo_model import demo_model
-    model = real_path(arguments.model or demo_model())
-    if not model.is_file():
-        raise UserError(f'no model file at {model}; give the path of an .onnx file')
-    return model
+    from yolojet_ros.inference.demo_model import model_or_demo
+    return model_or_demo(arguments.model)
 
 
 def _timed(function: Callable[[], Any]) -> float:
@@ -181,20 +176,6 @@ def _row(name: str, times: List[float]) -> None:
 def _rates(text: str) -> List[float]:
     """Return the rates of HZ,HZ,... for argparse."""
     return [whole(1, _MOST_RATE)(item) for item in text.split(',')]
-
-
-def _image_size(text: str) -> Tuple[int, int]:
-    """Return (width, height) of WxH for argparse."""
-    from yolojet_ros.core.knob_values import parse_size
-    try:
-        size = parse_size('the size', text)
-    except UserError:
-        size = None
-    if not size or max(size) > _MOST_PIXELS:
-        raise argparse.ArgumentTypeError(
-            f'"{text[:40]}" was given; give width and height of at most {_MOST_PIXELS} pixels, '
-            'such as 1280x720')
-    return size
 
 
 def _bench_load(arguments: argparse.Namespace) -> int:

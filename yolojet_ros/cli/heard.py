@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+import re
 import struct
 import threading
 import time
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
+from yolojet_ros.core.text import aligned
+
 COUNTS = ('received', 'processed', 'dropped_superseded', 'lost_in_middleware')
-_STAGE = '_ms_p50'  # behind a stage in diagnostics
+_STAGE = re.compile(r'(?!age)(.+)_ms_p(\d+)')  # of a stage in diagnostics
 _STAMP = struct.Struct('<4xiI')  # of the header of a packed message
 _LAST_SECONDS = 2.5  # in which the last results and the diagnostics that count them come
 _Came = Tuple[str, int, float, int]
@@ -31,7 +34,7 @@ class Heard:
         self._lock = threading.Lock()
         self._came: List[_Came] = []
         self._counts = {prefix: dict.fromkeys(COUNTS, 0) for prefix in prefixes}
-        self._stages: Dict[str, Dict[str, float]] = {}
+        self._stages: Dict[Tuple[str, int], Dict[str, float]] = {}
 
     def on_result(self, prefix: str, packed: bytes, published: float) -> None:
         """Take a packed message and the moment that it was published, NaN if that is unknown."""
@@ -48,9 +51,11 @@ class Heard:
                 values = {item.key: item.value for item in status.values}
                 with self._lock:
                     self._counts[prefix] = {key: int(values.get(key, 0)) for key in COUNTS}
-                    self._stages[prefix] = {
-                        key[:-len(_STAGE)]: float(value) for key, value in values.items()
-                        if key.endswith(_STAGE) and not key.startswith('age')}
+                    for key, value in values.items():
+                        stage = _STAGE.fullmatch(key)
+                        if stage:
+                            self._stages.setdefault((prefix, int(stage[2])), {})[stage[1]] = (
+                                float(value))
 
     def take(self) -> List[_Came]:
         """Return (prefix, stamp, published, received) of what came since, in ns."""
@@ -64,10 +69,10 @@ class Heard:
         with self._lock:
             return dict(self._counts)
 
-    def stages(self, prefix: str) -> Dict[str, float]:
-        """Return milliseconds of each stage, medians of a detector's latest results."""
+    def stages(self, prefix: str, percent: int = 50) -> Dict[str, float]:
+        """Return milliseconds of each stage, medians or 99 % of a detector's latest results."""
         with self._lock:
-            return self._stages.get(prefix, {})
+            return dict(self._stages.get((prefix, percent), {}))
 
 
 def counted(before: Dict[str, int], after: Dict[str, int]) -> Dict[str, int]:
@@ -140,9 +145,7 @@ def print_table(
     """
     lines = [[name for name, _ in columns]] + [
         [_cell(form, row) for _, form in columns] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    for line in lines:
-        print('  '.join(text.rjust(width) for text, width in zip(line, widths)))
+    print(aligned(lines))
 
 
 def _cell(form: str, row: Dict[str, Any]) -> str:

@@ -16,8 +16,9 @@ from yolojet_ros.core.text import one_line
 # Each is a module beside this one with add_parser(subparsers), which sets `run`
 # to a function from the parsed arguments to an exit code. These modules import
 # only the standard library at their top, so that help needs no environment.
-COMMANDS = ('detect', 'demo', 'bench', 'test', 'model', 'engine', 'track', 'gpu-check',
-            'model-store', 'health', 'doctor')
+COMMANDS = (
+    'detect', 'demo', 'bench', 'profile', 'test', 'model', 'engine', 'track', 'gpu-check',
+    'model-store', 'health', 'doctor')
 
 _LONGEST = 10_000  # characters of a message, which may hold a command
 

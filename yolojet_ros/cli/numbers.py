@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentTypeError
-from typing import Callable
+from typing import Callable, Tuple
+
+from yolojet_ros.core.errors import UserError
 
 _MOST = 1_000_000
+_MOST_PIXELS = 8192  # along an edge
 
 
 def whole(least: int, most: int = _MOST) -> Callable[[str], int]:
@@ -18,3 +21,17 @@ def whole(least: int, most: int = _MOST) -> Callable[[str], int]:
                 f'"{text[:40]}" was given; give a whole number from {least} to {most}')
         return value
     return read
+
+
+def image_size(text: str) -> Tuple[int, int]:
+    """Return (width, height) of WxH for argparse."""
+    from yolojet_ros.core.knob_values import parse_size
+    try:
+        size = parse_size('the size', text)
+    except UserError:
+        size = None
+    if not size or max(size) > _MOST_PIXELS:
+        raise ArgumentTypeError(
+            f'"{text[:40]}" was given; give width and height of at most {_MOST_PIXELS} pixels, '
+            'such as 1280x720')
+    return size

@@ -47,3 +47,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     found = [other for other in known if other.rpartition('.')[2] == name]
     found = found or get_close_matches(name, known, 1)
     return f'; did you mean {found[0]}?' if found else ''
+
+
+def aligned(lines: Sequence[Sequence[str]], left: int = 0) -> str:
+    """
+    Return cells as text in columns, one row a line.
+
+    :param left: so many of the first columns begin at the left, the others end at the right
+    """
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return '\n'.join('  '.join(
+        cell.ljust(width) if index < left else cell.rjust(width)
+        for index, (cell, width) in enumerate(zip(line, widths))).rstrip() for line in lines)

@@ -33,6 +33,7 @@ class OnnxRuntimeBackend(HostBackend):
     :param spinning: let them wait for the next operation, and for the next frame, by asking all
         the time: quicker, but it takes the cores from everybody else (`yolojet bench --cpu`)
     :param input_size: (width, height) for a model that leaves it open
+    :param profile: what a file begins with in which ONNX Runtime is to keep its layers' times
     :raises UserError: if the file is missing, broken or has no head that is known.
     """
 
@@ -40,9 +41,9 @@ class OnnxRuntimeBackend(HostBackend):
 
     def __init__(
         self, model: Union[str, Path], threads: Optional[int] = None, spinning: bool = False,
-        input_size: Optional[Tuple[int, int]] = None,
+        input_size: Optional[Tuple[int, int]] = None, profile: str = '',
     ) -> None:
-        self.session = _load_session(Path(model), threads, spinning)
+        self.session = _load_session(Path(model), threads, spinning, profile)
         # Naming the head spares the session the other outputs (feature maps, say).
         self._outputs, card = _read_head(
             self.session, Path(model).name, CardFile.metadata(model), input_size)
@@ -74,7 +75,7 @@ class OnnxRuntimeBackend(HostBackend):
         self.session = None
 
 
-def _load_session(path: Path, threads: Optional[int], spinning: bool):
+def _load_session(path: Path, threads: Optional[int], spinning: bool, profile: str = ''):
     try:
         import onnxruntime
     except ImportError as error:
@@ -89,6 +90,8 @@ def _load_session(path: Path, threads: Optional[int], spinning: bool):
     options.log_severity_level = 4  # what fails is raised, too
     options.intra_op_num_threads = threads or os.cpu_count() or 1
     options.add_session_config_entry('session.intra_op.allow_spinning', str(int(spinning)))
+    if profile:
+        options.enable_profiling, options.profile_file_prefix = True, profile
     try:
         return _open_session(onnxruntime, path, options)
     except Exception as error:  # onnxruntime has no base class of its own

@@ -1,0 +1,1 @@
+"""What `yolojet profile` measured: as text, as a page with charts, against another."""
