@@ -23,7 +23,7 @@ def test_a_layer_has_the_median_of_its_runs():
     def event(name, microseconds, cat='Node'):
         return {'cat': cat, 'name': name, 'dur': microseconds}
     found = parse([
-        event('model_run', 9000, 'Session'), event('a_kernel_time', 5000),
+        event('model_kernel_time', 9000, 'Session'), event('a_kernel_time', 5000),
         event('b_kernel_time', 10), event('a_kernel_time', 1000), event('a_fence_before', 77),
         event('a_kernel_time', 2000), {'ph': 'M'}])
     assert found == {'a': 2.0, 'b': 0.01} and list(found) == ['a', 'b']

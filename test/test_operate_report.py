@@ -41,7 +41,7 @@ REPORT = {
     'control': {'rate': 50, 'period_ms': 20.0, 'of': 'pipeline', 'share': _times(0.5, 1.0)},
     'samples': {'seconds': [0.2, 0.4, 0.6], 'power_w': [None, 15.0, 16.0],
                 'phases': [['idle', 0, 0.3], ['pipeline', 0.3, 0.6]]},
-    'skipped': {'node': 'ROS 2 is not here'}, 'failed': []}
+    'notes': ['others were busy'], 'skipped': {'node': 'ROS 2 is not here'}, 'failed': []}
 
 
 def test_a_table_tells_figures_and_what_is_missing():
@@ -58,6 +58,7 @@ def test_a_table_tells_figures_and_what_is_missing():
     assert power == ['power', 'W', '5.0', '5.5', '15.0', '16.0']
     memory, = [line.split() for line in lines if line.startswith('GPU memory')]
     assert memory[3:] == ['-', '-', '1024.0', '1024.0'], 'unknown is not zero'
+    assert 'note: others were busy' in lines
     assert '  node: ROS 2 is not here' in lines and '          and 10 more' in lines
 
 
@@ -65,7 +66,7 @@ def test_a_page_escapes_what_it_is_told():
     found = page.page(REPORT)
     assert 'my&lt;model&gt;.engine' in found and '<model>' not in found
     assert 'A &lt;Jetson&gt;' in found and 'too hot &amp; slow' in found
-    assert '0.150 J' in found and 'ROS 2 is not here' in found
+    assert '0.150 J' in found and 'ROS 2 is not here' in found and 'others were busy' in found
 
 
 def test_a_page_without_matplotlib_says_so():

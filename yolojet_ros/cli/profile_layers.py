@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict
 
+from yolojet_ros.core.errors import UserError
+
 _RUNS = 50
 
 
@@ -23,5 +25,7 @@ def measure(model: Path, backend: str, device: int) -> Dict[str, Any]:
     else:
         from yolojet_ros.inference.onnxruntime_layers import layer_times
         path, times, of = model, layer_times(model, _RUNS), 'ONNX Runtime, median'
+    if not times:
+        raise UserError(f'{path.name} tells of no layer; build it with "yolojet engine build"')
     return {'file': path.name, 'of': of, 'runs': _RUNS, 'total_ms': round(sum(times.values()), 4),
             'ms': {name: round(value, 5) for name, value in times.items()}}

@@ -10,7 +10,7 @@ from pathlib import Path
 import platform
 import re
 import time
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List
 
 from yolojet_ros import __version__
 from yolojet_ros.cli import profile_backends, profile_layers, profile_pipeline
@@ -20,6 +20,7 @@ from yolojet_ros.operate.samplers.machine import Machine, this_machine
 from yolojet_ros.operate.samplers.recorder import Recorder
 
 _IDLE_SECONDS = 1.0
+_BUSY = 30  # % of all cores at rest, above which others disturb what is measured
 _PACKAGES = ('numpy', 'cv2', 'onnxruntime', 'tensorrt', 'torch')
 
 
@@ -46,6 +47,7 @@ def measure(
         with recorder.phase('idle'):
             time.sleep(_IDLE_SECONDS)
         report['idle'] = recorder.use('idle')
+        report['notes'] = _notes(report['idle'])
         say(f'the pipeline, {arguments.seconds:g} s ...')
         report.update(profile_pipeline.measure(model, arguments, recorder))
         _node(model, arguments, recorder, report, say)
@@ -91,6 +93,14 @@ def _layers(model: Path, arguments: argparse.Namespace, report: Dict[str, Any]) 
             model, report['model']['backend'], arguments.device)
     except UserError as error:
         report['skipped']['layers'] = str(error)
+
+
+def _notes(idle: Dict[str, Any]) -> List[str]:
+    """Return what makes the figures others than those of the machine."""
+    load = idle.get('cpu_percent', {'mean': 0})['mean']
+    return [] if load <= _BUSY else [
+        f'other programs took {load:.0f} % of the CPU before anything was measured; end them, and '
+        'measure again']
 
 
 def _joules(part: Dict[str, Any], idle: Dict[str, Any]) -> Any:

@@ -11,7 +11,7 @@ from yolojet_ros.operate.samplers.machine import Machine, this_machine
 from yolojet_ros.operate.samplers.sample import Sample
 
 WHAT = 'machine'  # behind the node's name
-_SHARE = 0.0015  # of a core for reading; making the message takes the rest of 0.2 %
+_SHARE = 0.001  # of a core for reading; making the message takes the rest of 0.2 %
 
 
 class MachineStatus:

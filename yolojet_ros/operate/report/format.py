@@ -17,6 +17,7 @@ control: rate, period_ms, of ('node' or 'pipeline'), share {p50, p99}
 layers: file, of, runs, total_ms, ms {layer: ms}
 backends: [{backend, description, latency_ms, stages_ms, agreement} or {backend, skipped}]
 samples: seconds, a list of each value, phases [[name, start, end]]
+notes: [what disturbs the figures]
 skipped: {part: why it is not there}; failed: parts that were to be there
 """
 

@@ -54,7 +54,7 @@ def page(report: Dict[str, Any]) -> str:
         '<div class="cards">' + ''.join(
             f'<div class="card"><b>{escape(figure)}</b><span>{escape(what)}</span></div>'
             for figure, what in _cards(report)) + '</div>']
-    reasons = throttling(report) + list(model['warnings'])
+    reasons = throttling(report) + list(model['warnings']) + list(report['notes'])
     if reasons:
         body.append(f'<div class="warn">{escape("; ".join(reasons))}</div>')
     for title, svg in drawn:

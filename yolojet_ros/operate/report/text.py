@@ -17,6 +17,7 @@ def table(report: Dict[str, Any]) -> str:
         blocks.append(_layers(report['layers']))
     if 'backends' in report:
         blocks.append(_backends(report['backends']))
+    blocks += [f'note: {note}' for note in report['notes']]
     if report['skipped']:
         blocks.append('\n'.join(['not measured:'] + [
             f'  {name}: {why}' for name, why in report['skipped'].items()]))
