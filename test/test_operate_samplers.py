@@ -5,6 +5,7 @@ from pathlib import Path
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -245,10 +246,24 @@ def test_this_process_and_machine_are_measured():
         pass
     found = reader.read()
     assert found.process_cpu_percent > 20
+    assert 0 < found.cpu_percent <= 100
     assert found.rss_bytes == pytest.approx(psutil.Process().memory_info().rss, rel=0.2)
     assert 0 < found.memory_bytes < found.memory_total_bytes == psutil.virtual_memory().total
     reader.watch(2**22 + 1)  # more than there can be
     assert reader.read().rss_bytes is None and reader.read().memory_bytes > 0
+
+
+def test_loads_are_those_since_the_last_look_in_whatever_thread():
+    pytest.importorskip('psutil')
+    reader, found = ProcessReader(), []
+    reader.read()
+    end = time.process_time() + 0.1
+    while time.process_time() < end:
+        pass
+    thread = threading.Thread(target=lambda: found.append(reader.read()))
+    thread.start()
+    thread.join()
+    assert found[0].cpu_percent > 0
 
 
 def test_samples_are_merged_as_what_they_say_of():

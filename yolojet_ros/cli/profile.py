@@ -11,11 +11,11 @@ from typing import Any, Dict
 
 from yolojet_ros.cli.numbers import image_size, whole
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.inference.demo_model import DEMO_MODELS, model_or_demo
 
 _MOST_SECONDS = 3600
 _MOST_RATE = 10000
 _BACKENDS = ('onnxruntime', 'tensorrt', 'torch')
-_TASKS = ('detect', 'segment')  # of the demo models
 
 DESCRIPTION = """\
 Run a model on this machine and report how: each stage, throughput, the real node over
@@ -42,7 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     models = parser.add_mutually_exclusive_group()
     models.add_argument('--model', type=Path, metavar='FILE',
                         help='an .onnx file or an engine (default: the demo model)')
-    models.add_argument('--task', choices=_TASKS, default='detect',
+    models.add_argument('--task', choices=tuple(DEMO_MODELS), default='detect',
                         help='which of the demo models (default: detect)')
     parser.add_argument('--backend', choices=('auto', 'tensorrt', 'onnxruntime'), default='auto',
                         help='what runs the network (default: auto)')
@@ -77,7 +77,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f'--seconds is {arguments.seconds:g}; it must be above 0, at most '
                         f'{_MOST_SECONDS}')
     from yolojet_ros.cli.profile_run import measure
-    from yolojet_ros.inference.demo_model import model_or_demo
     model = model_or_demo(arguments.model, arguments.task)
     targets = _targets(arguments, model)
     report = measure(model, arguments, lambda line: print(line, file=sys.stderr, flush=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, Optional, Tuple
 
 from yolojet_ros.operate.samplers.sample import Sample
 
@@ -22,6 +22,7 @@ class ProcessReader:
         self.why = ''
         self._psutil: Any = None
         self._process: Any = None
+        self._times: Optional[Tuple[float, float]] = None  # of all cores: in all, idle
         try:
             import psutil
         except ImportError:
@@ -45,7 +46,7 @@ class ProcessReader:
         psutil = self._psutil
         if psutil is None:
             return Sample()
-        memory, load = psutil.virtual_memory(), psutil.cpu_percent()
+        memory, load = psutil.virtual_memory(), self._load()
         own, rss = None, None
         if self._process:
             try:
@@ -55,9 +56,20 @@ class ProcessReader:
                 self._process = None
         first, self._first = self._first, False
         return Sample(
-            cpu_percent=None if first else load, process_cpu_percent=None if first else own,
+            cpu_percent=load, process_cpu_percent=None if first else own,
             rss_bytes=rss, memory_bytes=memory.total - memory.available,
             memory_total_bytes=memory.total, swap_bytes=psutil.swap_memory().used)
+
+    def _load(self) -> Optional[float]:
+        """Return percent of all cores since the last look, in whatever thread that was."""
+        times = self._psutil.cpu_times()
+        # Guests are in `user` and `nice` already.
+        total = sum(times) - getattr(times, 'guest', 0) - getattr(times, 'guest_nice', 0)
+        now = total, times.idle + getattr(times, 'iowait', 0)
+        before, self._times = self._times, now
+        if before is None or now[0] <= before[0]:
+            return None
+        return 100 * (1 - (now[1] - before[1]) / (now[0] - before[0]))
 
     def close(self) -> None:
         """Look no more."""
