@@ -12,6 +12,7 @@ def measure(seconds: float) -> None:
     from yolojet_ros.operate.samplers.machine import this_machine
     said = _status(seconds)  # first, as in the node: opening is dearer the first time
     machine = this_machine()
+    machine.read()  # so that it has a name
     print(f'{machine.name}; milliseconds of CPU a look, mean of 100')
     for reader in machine.readers:
         reader.read()
@@ -53,5 +54,5 @@ def _status(seconds: float) -> str:
         node.destroy_node()
         context.try_shutdown()
     return (f'the status of the machine at 1 Hz: {100 * used / count:.3f} % of a core '
-            f'(goal: <= {_GOAL}), mean of {count}; the first, which opens all readers, took '
+            f'(goal: <= {_GOAL}), mean of {count}; the first, which opens NVML, took '
             f'{first * 1e3:.0f} ms')

@@ -35,13 +35,14 @@ def measure(
     :raises UserError: if the model cannot be run.
     """
     machine = this_machine(device=arguments.device, tegrastats=True)
+    blind_spots = _blind_spots(machine)  # looks, so that the machine has a name
     report: Dict[str, Any] = {
         'format': FORMAT, 'yolojet': __version__,
         'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
         'machine': _machine(machine),
         'options': {name: getattr(arguments, name)
                     for name in ('seconds', 'size', 'rate', 'control_rate', 'backend')},
-        'failed': [], 'skipped': _blind_spots(machine)}
+        'failed': [], 'skipped': blind_spots}
     with Recorder(machine) as recorder:
         say('at rest ...')
         with recorder.phase('idle'):

@@ -18,16 +18,15 @@ class MachineStatus:
     """
     Heat, power, clocks, load and memory; WARN with the reason where the machine slows down.
 
-    :param machine: to ask; None for this one, which is looked for at the first report
+    :param machine: to ask; None for this one, whose GPU is the one of the parameter `device`
     """
 
     def __init__(self, node: Node, machine: Optional[Machine] = None) -> None:
-        self._node, self._machine = node, machine
+        self._node = node
+        self._machine = machine or this_machine(device=_device(node), share=_SHARE)
 
     def statuses(self) -> List[DiagnosticStatus]:
         """Return the status in a list; none where nothing is told."""
-        if self._machine is None:
-            self._machine = this_machine(device=self._device(), share=_SHARE)
         sample = self._machine.read()
         values = sample.known()
         if not values:
@@ -40,9 +39,9 @@ class MachineStatus:
             hardware_id=self._machine.name,
             values=[KeyValue(key=key, value=_text(value)) for key, value in values.items()])]
 
-    def _device(self) -> int:
-        name = 'device'
-        return self._node.get_parameter(name).value if self._node.has_parameter(name) else 0
+
+def _device(node: Node) -> int:
+    return node.get_parameter('device').value if node.has_parameter('device') else 0
 
 
 def summary(sample: Sample) -> str:

@@ -9,8 +9,8 @@ idle: use at rest, before the model was loaded
 pipeline: image to tracked boxes in one process, one image at a time, as fast as it goes: images,
     images_per_second, latency_ms, latencies_ms (some), stages_ms {stage: {}}, gpu_stages_ms
     {stage: median on the GPU} of an engine, use, joules_per_image
-node: the node over DDS at the rate: the same, of results received; sent, results, superseded,
-    lost, transport_ms {image, result} (medians)
+node: the node over DDS at the rate: the same, of results received; sent, results, and with the
+    warm-up superseded, lost; transport_ms {image, result} (medians)
 use: {value: {mean, max}} of operate/samplers/sample.py, power_of, throttling [reasons]
 joules_per_image: all, above_idle, of (what the power was measured of); or None
 control: rate, period_ms, of ('node' or 'pipeline'), share {p50, p99}

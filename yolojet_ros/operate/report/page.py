@@ -112,7 +112,8 @@ def _tables(report: Dict[str, Any]) -> List[str]:
     if node:
         body.append(_paragraph(
             f'{node["sent"]} images sent, {node["results"]} results, {node["superseded"]} '
-            f'superseded by newer ones, {node["lost"]} lost. Transport, medians: '
+            f'superseded by newer ones and {node["lost"]} lost, those of the warm-up included. '
+            'Transport, medians: '
             f'{number(node["transport_ms"]["image"])} ms of the image, '
             f'{number(node["transport_ms"]["result"])} ms of its result.'))
     stages_on_gpu = report['pipeline'].get('gpu_stages_ms')

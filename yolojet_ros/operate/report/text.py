@@ -62,7 +62,8 @@ def _results(report: Dict[str, Any]) -> str:
     if node:
         image, result = node['transport_ms']['image'], node['transport_ms']['result']
         lines[-1] += (f'; of {node["sent"]} sent {node["results"]} came out, '
-                      f'{node["superseded"]} superseded, {node["lost"]} lost')
+                      f'{node["superseded"]} superseded and {node["lost"]} lost with those of '
+                      'the warm-up')
         lines.append(f'transport: {number(image)} ms of the image and {number(result)} of its '
                      'result, medians, in the latency of the node')
     control = report.get('control')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from typing import Any, Callable, Optional, Tuple
 
@@ -14,6 +15,7 @@ _REASONS = (
     (0x20, 'the GPU slows down, because it or its memory is too hot'),
     (0x40, 'the GPU slows down by hardware, because it is too hot'),
     (0x80, 'the power supply makes the GPU slow down'))
+_LIBRARY = 'libnvidia-ml.so.1'
 _HARDWARE, _ITS_CAUSES = 0x08, 0x40 | 0x80
 
 
@@ -28,14 +30,24 @@ class NvmlReader:
     """
     A GPU as CUDA counts it where the order is that of the bus, or named in CUDA_VISIBLE_DEVICES.
 
-    Without nvidia-ml-py (pynvml), a driver or such a GPU it reads nothing, and `why` says so.
+    Without a driver, nvidia-ml-py (pynvml) or such a GPU it reads nothing, and `why` says so. It
+    is opened by the first look, which may take long where no other program uses the driver.
     """
 
     name = 'NVML'
 
     def __init__(self, device: int = 0) -> None:
         self.why, self.model = '', ''
-        self._nvml: Any = None
+        self._device, self._nvml = device, None
+        self._opened = False
+
+    def _open(self) -> None:
+        self._opened = True
+        try:
+            ctypes.CDLL(_LIBRARY)  # without it the binding is not worth its memory
+        except OSError:
+            self.why = f'there is no {_LIBRARY}, so no NVIDIA driver'
+            return
         try:
             import pynvml
         except ImportError:
@@ -48,7 +60,7 @@ class NvmlReader:
             return
         self._nvml = pynvml
         try:
-            self._handle = _handle(pynvml, device)
+            self._handle = _handle(pynvml, self._device)
             name = pynvml.nvmlDeviceGetName(self._handle)
             self.model = name.decode() if isinstance(name, bytes) else name  # of old releases
         except pynvml.NVMLError as error:
@@ -57,6 +69,8 @@ class NvmlReader:
 
     def read(self) -> Sample:
         """Return what the GPU tells; each value alone may be one that it does not."""
+        if not self._opened:
+            self._open()
         nvml = self._nvml
         if nvml is None:
             return Sample()
