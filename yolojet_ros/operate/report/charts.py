@@ -11,6 +11,7 @@ _WIDTH = 9.6  # inches; the page scales it
 _MAIN, _LIGHT, _SECOND, _INK, _GRID = '#2f6fde', '#b9d0f7', '#e07b39', '#333a44', '#e3e7ee'
 _PHASES = {'idle': '#f4f5f7', 'pipeline': '#e9f0fd', 'node': '#fdf0e7'}
 _TOP = 20  # layers
+_OLDEST = (3, 5)  # Ubuntu 22.04's
 _STYLE = {
     'font.size': 9.5, 'font.family': 'sans-serif', 'axes.spines.top': False,
     'axes.spines.right': False, 'axes.edgecolor': '#9aa3b0', 'axes.labelcolor': _INK,
@@ -24,9 +25,11 @@ def charts(report: Dict[str, Any]) -> List[Tuple[str, str]]:
     """
     Return (title, SVG) of each chart that there are figures for.
 
-    :raises ImportError: if matplotlib is not installed.
+    :raises ImportError: if matplotlib is not installed, or too old.
     """
-    from matplotlib import rc_context
+    from matplotlib import __version__, rc_context
+    if tuple(map(int, __version__.split('.')[:2])) < _OLDEST:
+        raise ImportError(f'matplotlib {__version__} is older than {_OLDEST[0]}.{_OLDEST[1]}')
     found: List[Tuple[str, Optional[str]]] = []
     with rc_context(_STYLE):
         found.append(('Time of each stage', _stages(report)))
@@ -46,7 +49,7 @@ def _figure(height: float, rows: int = 1, columns: int = 1, **options: Any) -> T
 
 
 def _legend_above(axis: Any) -> None:
-    axis.legend(loc='lower right', bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.2)
+    axis.legend(loc='lower right', bbox_to_anchor=(1.0, 1.0), ncol=2, borderaxespad=0.2)
 
 
 def _svg(figure: Any) -> str:

@@ -37,9 +37,9 @@ def page(report: Dict[str, Any]) -> str:
     try:
         from yolojet_ros.operate.report.charts import charts
         drawn = charts(report)
-    except ImportError:
-        drawn = []
-        missing['charts'] = 'matplotlib is not installed'
+    except ImportError as error:
+        drawn, gone = [], isinstance(error, ModuleNotFoundError)
+        missing['charts'] = 'matplotlib is not installed' if gone else str(error)
     model, machine, options = report['model'], report['machine'], report['options']
     width, height = options['size']
     size = 'x'.join(map(str, model['input_size']))
