@@ -240,14 +240,15 @@ class Peer:
 
         `about` is what stands behind the node's name; else what the node is for.
         """
-        about = about or ('camera' if self.detector == 'camera' else 'detector')
+        node = self.detector.lstrip('/')
+        about = about or ('camera' if node == 'camera' else 'detector')
         self.statuses.clear()
 
         def found():
             for status in self.statuses:
                 values = {item.key: item.value for item in status.values}
-                node, _, what = status.name.partition(': ')
-                if (node.lstrip('/') == self.detector and what.split()[0] == about
+                name, _, what = status.name.partition(': ')
+                if (name.lstrip('/') == node and what.split()[0] == about
                         and condition(values)):
                     return status, values
             return None
