@@ -152,7 +152,9 @@ def test_not_fed_where_images_come_and_no_results(services):
 @pytest.mark.parametrize('name', ['missing', 'camera', 'fails'])
 def test_the_end_is_told(services, name):
     service = services[name]
-    service.systemd.take()  # what systemd does not take, it is not told
+    # What systemd does not take, it is not told.
+    service.peer.spin_until(lambda: 'READY=1' in service.systemd.take(), _SECONDS)
     assert service.process.stop() == 0, service.process.output
     assert service.systemd.take()[-1] == 'STOPPING=1'
-    assert 'Traceback' not in service.process.output
+    output = service.process.output
+    assert 'Traceback' not in output, output
