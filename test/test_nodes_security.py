@@ -1,0 +1,146 @@
+"""Who may talk to the nodes: the SROS 2 policy against the running graph, and what it refuses."""
+
+from collections import defaultdict
+
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS 2 is not installed')
+
+from models import write_model, write_task_model  # noqa: E402
+import numpy as np  # noqa: E402
+import rclpy  # noqa: E402
+from rclpy.context import Context  # noqa: E402
+from ros_peers import DOMAIN, NodeProcess, Peer, wait_until  # noqa: E402
+import security_policy  # noqa: E402
+from yolojet_ros.nodes.engine_builder_node import EngineBuilderNode  # noqa: E402
+from yolojet_ros.nodes.outputs.outputs import OUTPUTS  # noqa: E402
+
+try:
+    from bondpy.bondpy import Bond
+except ImportError:
+    Bond = None
+
+_NODES = {'detector', 'camera', 'engine_builder', 'monitor', 'echo'}
+_TASKS = ('detect', 'segment', 'pose', 'obb', 'classify')
+# What the policy may have and the graph not: the service comes with the model store.
+_ABSENT = {'/detector/load_model'} | (set() if Bond else {'/bond'})
+
+
+class _Graph:
+    """What the nodes have, as far as it was seen: {node: {direction: names}}."""
+
+    def __init__(self, peer):
+        self._node = peer.node
+        self.seen = defaultdict(lambda: defaultdict(set))
+
+    def nodes(self):
+        """Return the names of all nodes but the one that looks."""
+        return {name for name, _ in self._node.get_node_names_and_namespaces()} - {'peer'}
+
+    def take(self, node, **awaited):
+        """Add what a node has to what was seen of it, once it has what is awaited; return it."""
+        wait_until(lambda: node in self.nodes(), 20, self.nodes)
+        found = wait_until(lambda: self._with(node, awaited), 20,
+                           lambda: f'{node}: {awaited}, but {self._with(node, {})}')
+        for direction, names in found.items():
+            self.seen[node][direction] |= names
+        return found
+
+    def _with(self, node, awaited):
+        look = self._node
+        has = {direction: {name for name, _ in ask(node, '/')} for direction, ask in (
+            ('publish', look.get_publisher_names_and_types_by_node),
+            ('subscribe', look.get_subscriber_names_and_types_by_node),
+            ('reply', look.get_service_names_and_types_by_node),
+            ('request', look.get_client_names_and_types_by_node))}
+        return has if all(names <= has[key] for key, names in awaited.items()) else None
+
+
+def _models(folder):
+    """Return a model file a task."""
+    extra = {'detect': (), 'segment': [[0, 1]], 'pose': [[10, 20, 0.9]], 'obb': [[0.5]]}
+    found = {task: write_task_model(
+        folder / f'{task}.onnx', task, [[160, 96, 80, 60]], [[0.95, 0, 0]], more)
+        for task, more in extra.items()}
+    found['classify'] = write_model(
+        folder / 'classify.onnx', np.array([[0.2, 0.7, 0.1]]), metadata={'task': 'classify'})
+    return found
+
+
+def _detect(peer, graph, task, model, image, namespaces=('',), **parameters):
+    """Bring the detector through all states with a model; return what it had when active."""
+    assert peer.set_parameters(model=str(model), **parameters) == ''
+    assert peer.change_state('configure') and peer.change_state('activate')
+    prefixes = [f'{namespace}/' for namespace in namespaces]
+    has = graph.take(
+        'detector', subscribe={prefix + image for prefix in prefixes},
+        publish={prefix + kind.topic for prefix in prefixes for kind in OUTPUTS
+                 if task in kind.tasks})
+    assert peer.change_state('deactivate') and peer.change_state('cleanup')
+    return has
+
+
+@pytest.fixture(scope='module')
+def graph(tmp_path_factory):
+    """Return what all nodes have been seen to have; `cameras`: the detector of two cameras."""
+    folder = tmp_path_factory.mktemp('graph')
+    models = _models(folder)
+    processes = [
+        NodeProcess(f'yolojet_ros.nodes.{name}_node', folder / f'{name}.log', parameters)
+        for name, parameters in (
+            ('detector', {}), ('camera', {'use_sim_time': True}),
+            ('monitor', {'use_sim_time': True, 'out': str(folder)}),
+            ('echo', {'use_sim_time': True, 'out': str(folder / 'echo.json')}))]
+    peer, context = Peer(), Context()
+    rclpy.init(context=context, domain_id=DOMAIN)
+    # Its process would be gone before anybody can ask: there is nothing to build.
+    builder = EngineBuilderNode(context=context, parameter_overrides=[
+        rclpy.parameter.Parameter('use_sim_time', value=True)])
+    graph = _Graph(peer)
+    try:
+        for node in _NODES - {'detector'}:
+            graph.take(node, subscribe={'/clock'}, reply={f'/{node}/set_parameters'})
+        for task in _TASKS:
+            _detect(peer, graph, task, models[task], 'image_raw')
+        _detect(peer, graph, 'detect', models['detect'], 'image_raw/compressed',
+                transport='compressed')
+        assert peer.set_parameters(use_sim_time=True) == ''
+        graph.take('detector', subscribe={'/clock'})
+        graph.all_nodes = graph.nodes()
+        single = {key: set(names) for key, names in graph.seen['detector'].items()}
+        graph.cameras = _detect(
+            peer, graph, 'segment', models['segment'], 'image_raw', ('/front', '/rear'),
+            cameras=['front', 'rear'], transport='raw')
+        graph.seen['detector'] = single
+        yield graph
+    finally:
+        builder.destroy_node()
+        rclpy.shutdown(context=context)
+        peer.close()
+        codes = [process.stop() for process in processes]
+    assert codes == [0] * len(processes)
+
+
+def test_each_node_has_an_enclave(graph):
+    assert set(security_policy.read(security_policy.POLICY)) == {
+        f'/yolojet/{name}' for name in _NODES}
+    assert graph.all_nodes == _NODES, 'a process has one node, that of its enclave'
+
+
+@pytest.mark.parametrize('node', sorted(_NODES))
+@pytest.mark.parametrize('direction', security_policy.DIRECTIONS)
+def test_the_policy_allows_what_the_node_has_and_no_more(graph, node, direction):
+    allowed = security_policy.read(security_policy.POLICY)[f'/yolojet/{node}'][direction]
+    has = graph.seen[node][direction]
+    assert has - allowed == set(), 'the policy forbids what the node has'
+    assert allowed - has - _ABSENT == set(), 'the policy allows what no node has'
+
+
+def test_for_several_cameras_a_profile_is_repeated(graph):
+    names = security_policy.read(
+        security_policy.POLICY, ('/front', '/rear'))['/yolojet/detector']
+    for direction in security_policy.DIRECTIONS:
+        assert graph.cameras[direction] <= names[direction]
+    for camera in ('front', 'rear'):
+        assert {f'/{camera}/detections', f'/{camera}/class_mask'} <= graph.cameras['publish']
+        assert {f'/{camera}/image_raw', f'/{camera}/camera_motion'} <= graph.cameras['subscribe']
