@@ -41,6 +41,7 @@ setup(
         shared('config/profiles'),
         # A second time where users find it: for the environment of their own camera.
         ('share/' + NAME + '/config', ['yolojet_ros/ros/fastdds.xml']),
+        shared('deploy/sros2'),
         shared('engines/demo'),
         shared('launch', '*.launch.py'),
         # ros2 run and launch look for executables here; console_scripts lie in bin/.

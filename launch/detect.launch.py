@@ -48,6 +48,9 @@ ARGUMENTS = (
     ('respawn', 'false', 'Start a node of this package again, 2 s after it has ended.'),
     ('transport_profile', '', 'How images come over Fast DDS: auto, udp, shared_memory or '
                               'untouched. Empty takes YOLOJET_TRANSPORT_PROFILE, or else auto.'),
+    ('enclave', '', 'Where the SROS 2 enclaves of the nodes are, such as /yolojet: the detector '
+                    'starts in /yolojet/detector, the camera node in /yolojet/camera. Empty '
+                    'starts them in /, which without security changes nothing.'),
     ('camera', '', 'Start the camera node with this source: synthetic, a video, an image or a '
                    'folder of images, a camera index, /dev/videoN, or the URL of a stream. '
                    'Empty starts none. With cameras:= one for each.'),
@@ -105,6 +108,9 @@ def _check(value):
         raise ValueError(
             f'image_topic is {value["image_topic"]!r} and cameras is {value["cameras"]!r}; images '
             'of cameras come by NAME/image_raw, so give one of the two')
+    if value['enclave'] and not value['enclave'].startswith('/'):
+        raise ValueError(f'enclave is {value["enclave"]!r}; expected a name from the root, such as '
+                         '/yolojet')
     idle = [name for name in CAMERA if value[name] and not value['camera']]
     if idle:
         get_logger('launch.user').warning(
@@ -151,6 +157,9 @@ def _parameter(name, text, kind):
 
 def _node(value, executable, name, parameters, ros_arguments=()):
     logger = '.'.join(filter(None, [*value['namespace'].split('/'), name]))
+    enclave = value['enclave']
+    if enclave:
+        ros_arguments = [*ros_arguments, '--enclave', f'{enclave.rstrip("/")}/{name}']
     return Node(
         package='yolojet_ros', executable=executable, name=name, namespace=value['namespace'],
         parameters=list(filter(None, parameters)), output='screen',

@@ -179,9 +179,9 @@ def _description(name):
 
 @pytest.mark.parametrize('name, expected', [
     ('detect.launch.py', [
-        'namespace', 'params_file', 'model', 'backend', 'image_topic', 'use_sim_time',
-        'log_level', 'autostart', 'respawn', 'transport_profile', 'camera', 'frame_id', 'rate',
-        'width', 'height', 'rviz']),
+        'namespace', 'params_file', 'model', 'backend', 'image_topic', 'cameras',
+        'use_sim_time', 'log_level', 'autostart', 'respawn', 'transport_profile', 'enclave',
+        'camera', 'frame_id', 'rate', 'width', 'height', 'rviz']),
     ('build_engine.launch.py', ['onnx', 'profile', 'precision', 'workspace', 'out', 'calib']),
 ])
 def test_every_argument_has_a_description(name, expected):
@@ -347,12 +347,20 @@ def test_missing_rviz_is_a_warning(launch, connect, model):
     ('log_level', 'loud', "log_level is 'loud'; expected one of debug, info, warn, error, fatal"),
     ('rate', 'fast', "rate is 'fast'; expected a number"),
     ('width', '6.5', "width is '6.5'; expected a number"),
+    ('enclave', 'yolojet', "enclave is 'yolojet'; expected a name from the root"),
     ('params_file', '/nowhere.yaml', "params_file is '/nowhere.yaml', where there is no file")])
 def test_nonsense_is_refused_in_a_sentence(launch, name, value, reason):
     launched = launch('detect.launch.py', **{'camera': 'synthetic', name: value})
     assert launched.wait() == 1
     assert reason in launched.output and 'Traceback' not in launched.output
     assert 'process started' not in launched.output
+
+
+def test_nodes_start_in_enclaves_of_their_own(launch, connect, model):
+    launch('detect.launch.py', model=model, enclave='/robot/', camera='synthetic')
+    peer = connect()
+    peer.spin_until(lambda: {('detector', '/', '/robot/detector'), ('camera', '/', '/robot/camera')}
+                    <= set(peer.node.get_node_names_and_namespaces_with_enclaves()), 30)
 
 
 def test_interrupt_while_the_nodes_start(launch):

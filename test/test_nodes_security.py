@@ -1,6 +1,9 @@
 """Who may talk to the nodes: the SROS 2 policy against the running graph, and what it refuses."""
 
 from collections import defaultdict
+import json
+import subprocess
+import sys
 
 import pytest
 
@@ -10,7 +13,7 @@ from models import write_model, write_task_model  # noqa: E402
 import numpy as np  # noqa: E402
 import rclpy  # noqa: E402
 from rclpy.context import Context  # noqa: E402
-from ros_peers import DOMAIN, NodeProcess, Peer, wait_until  # noqa: E402
+from ros_peers import DOMAIN, environment, NodeProcess, Peer, ROOT, wait_until  # noqa: E402
 import security_policy  # noqa: E402
 from yolojet_ros.nodes.engine_builder_node import EngineBuilderNode  # noqa: E402
 from yolojet_ros.nodes.outputs.outputs import OUTPUTS  # noqa: E402
@@ -144,3 +147,81 @@ def test_for_several_cameras_a_profile_is_repeated(graph):
     for camera in ('front', 'rear'):
         assert {f'/{camera}/detections', f'/{camera}/class_mask'} <= graph.cameras['publish']
         assert {f'/{camera}/image_raw', f'/{camera}/camera_motion'} <= graph.cameras['subscribe']
+
+
+# ---- enforced
+
+
+def _secured(keystore, enclave):
+    """Return the environment of a node in an enclave."""
+    return {'ROS_SECURITY_ENABLE': 'true', 'ROS_SECURITY_STRATEGY': 'Enforce',
+            'ROS_SECURITY_KEYSTORE': str(keystore), 'ROS_SECURITY_ENCLAVE_OVERRIDE': enclave}
+
+
+@pytest.fixture(scope='module')
+def keys(tmp_path_factory):
+    """Return a keystore that was made of the policies and of nothing else."""
+    keystore = pytest.importorskip('keystore')
+    return keystore.make(tmp_path_factory.mktemp('keys'), DOMAIN, security_policy.POLICY,
+                         security_policy.OPERATOR)
+
+
+def test_who_operates_may_call_all_services_and_hear_all_topics():
+    policy = security_policy.read(security_policy.POLICY)
+    operator = security_policy.read(security_policy.OPERATOR)['/yolojet/operator']
+    watched = [policy[f'/yolojet/{name}'] for name in ('detector', 'camera')]
+    assert operator['request'] == set.union(*(names['reply'] for names in watched))
+    assert operator['subscribe'] == {'/clock'}.union(*(names['publish'] for names in watched))
+    assert operator['publish'] == {'/parameter_events', '/rosout'}
+
+
+@pytest.mark.parametrize('file', [security_policy.POLICY, security_policy.OPERATOR])
+def test_the_schema_of_sros2_accepts_it(file):
+    pytest.importorskip('sros2', reason='sros2 is a ROS package, not installed here')
+    from sros2.policy import load_policy
+    load_policy(file)
+
+
+def test_without_keys_no_node_starts_and_one_sentence_says_why(keys, tmp_path):
+    refused = {name: NodeProcess(
+        'yolojet_ros.nodes.camera_node', tmp_path / name, env=env) for name, env in (
+            ('no store', {**_secured('', ''), 'ROS_SECURITY_ENCLAVE_OVERRIDE': ''}),
+            ('no enclave', _secured(keys, '/yolojet/nobody')))}
+    codes = {name: process.process.wait(30) for name, process in refused.items()}
+    assert codes == {'no store': 2, 'no enclave': 2}
+    assert 'ROS_SECURITY_KEYSTORE is not set' in refused['no store'].output
+    assert "nobody' does not exist; make it with" in refused['no enclave'].output
+    assert all('Traceback' not in process.output for process in refused.values())
+
+
+@pytest.fixture
+def secured(keys, tmp_path):
+    """Start camera and detector in their enclaves; skip where Fast DDS has no security."""
+    started = [NodeProcess(
+        f'yolojet_ros.nodes.{name}_node', tmp_path / name, values,
+        env=_secured(keys, f'/yolojet/{name}')) for name, values in (
+            ('camera', {'rate': 10.0}), ('detector', {'autostart': True}))]
+    try:
+        wait_until(lambda: 'publishing' in started[0].output or not started[0].alive(), 30)
+        if not started[0].alive():
+            assert 'Fast DDS was built without security' in started[0].output
+            assert [process.process.wait(30) for process in started] == [2, 2]
+            pytest.skip('this Fast DDS was built without security')
+        yield started
+    finally:
+        for process in started:
+            process.stop()
+
+
+def test_only_who_has_an_identity_hears_images_and_sets_parameters(secured, keys):
+    environments = {'operator': environment(**_secured(keys, '/yolojet/operator')),
+                    'stranger': environment()}
+    processes = {name: subprocess.Popen(
+        [sys.executable, ROOT / 'test' / 'listening_node.py', '15' if name == 'operator' else '6'],
+        env=env, stdout=subprocess.PIPE, text=True) for name, env in environments.items()}
+    said = {name: json.loads(process.communicate(timeout=40)[0])
+            for name, process in processes.items()}
+    assert said['operator']['images'] and said['operator']['detections'], 'camera to detector'
+    assert said['operator']['set'] is True
+    assert said['stranger'] == {
+        'images': 0, 'detections': 0, 'set': False, 'nodes': ['operator']}, 'knows itself only'

@@ -17,7 +17,7 @@ import rclpy
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.text import one_line
-from yolojet_ros.ros import middleware
+from yolojet_ros.ros import middleware, security
 from yolojet_ros.ros.ending import Ending
 
 WRONG_INPUT = 2  # exit code
@@ -115,7 +115,8 @@ def _init(args: Optional[List[str]]) -> None:
     try:
         rclpy.init(args=args)
     except Exception as error:  # of private types, and all about the arguments
-        raise UserError(f'wrong command line: {_rcl_text(error)}') from error
+        text = _rcl_text(error)
+        raise UserError(security.refusal(text) or f'wrong command line: {text}') from error
     finally:
         set_logger_level('rcl', LoggingSeverity.UNSET)
 
@@ -127,7 +128,8 @@ def _made(make: Callable[[], Node]) -> Node:
         # rclpy refuses names of nodes and topics and its own parameters by itself.
         if type(error).__module__.split('.')[0] != 'rclpy' or not rclpy.ok():
             raise
-        raise UserError(f'cannot start: {_rcl_text(error)}') from error
+        text = _rcl_text(error)
+        raise UserError(f'cannot start: {security.refusal(text) or text}') from error
 
 
 def _rcl_text(error: Exception) -> str:

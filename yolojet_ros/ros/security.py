@@ -1,0 +1,28 @@
+"""SROS 2: say in a sentence why a node is not let in, which ROS's libraries hardly do."""
+
+from __future__ import annotations
+
+import os
+
+_OFF = 'or unset ROS_SECURITY_ENABLE; docs/security.md tells how'
+
+
+def refusal(text: str) -> str:
+    """
+    Return why SROS 2 refuses a node, and what to do; '' if the cause is another.
+
+    :param text: what rclpy raised, as one line
+    """
+    if os.environ.get('ROS_SECURITY_ENABLE') != 'true':
+        return ''
+    keystore = os.environ.get('ROS_SECURITY_KEYSTORE')
+    if text == 'error not set' and not keystore:  # all that rcl says of it
+        return ('security is enforced, and ROS_SECURITY_KEYSTORE is not set; set it to a folder '
+                f'that `ros2 security create_keystore` made, {_OFF}')
+    if 'SECURITY ERROR' in text:
+        return (f'{text.rstrip(".")}; make it with `ros2 security create_enclave {keystore} NAME`, '
+                f'start the node with --ros-args --enclave NAME, {_OFF}')
+    if 'security libraries' in text:
+        return ('ROS_SECURITY_ENABLE is true, and this Fast DDS was built without security; take '
+                f'the packages of a ROS 2 installation, {_OFF}')
+    return ''
