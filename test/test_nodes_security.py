@@ -1,6 +1,7 @@
 """Who may talk to the nodes: the SROS 2 policy against the running graph, and what it refuses."""
 
 from collections import defaultdict
+from contextlib import suppress
 import json
 import subprocess
 import sys
@@ -45,9 +46,22 @@ class _Graph:
         wait_until(lambda: node in self.nodes(), 20, self.nodes)
         found = wait_until(lambda: self._with(node, awaited), 20,
                            lambda: f'{node}: {awaited}, but {self._with(node, {})}')
-        for direction, names in found.items():
-            self.seen[node][direction] |= names
+        self._add(node, found)
         return found
+
+    def take_all(self, node, allowed):
+        """Add what a node has until that is all that it is allowed, or for some seconds."""
+        def complete():
+            if node in self.nodes():
+                self._add(node, self._with(node, {}))
+            return all(names - _ABSENT <= self.seen[node][direction]
+                       for direction, names in allowed.items())
+        with suppress(AssertionError):  # whoever compares says it better
+            wait_until(complete, 5)
+
+    def _add(self, node, names_by_direction):
+        for direction, names in names_by_direction.items():
+            self.seen[node][direction] |= names
 
     def _with(self, node, awaited):
         look = self._node
@@ -101,14 +115,15 @@ def graph(tmp_path_factory):
         rclpy.parameter.Parameter('use_sim_time', value=True)])
     graph = _Graph(peer)
     try:
-        for node in _NODES - {'detector'}:
-            graph.take(node, subscribe={'/clock'}, reply={f'/{node}/set_parameters'})
         for task in _TASKS:
             _detect(peer, graph, task, models[task], 'image_raw')
         _detect(peer, graph, 'detect', models['detect'], 'image_raw/compressed',
                 transport='compressed')
         assert peer.set_parameters(use_sim_time=True) == ''
         graph.take('detector', subscribe={'/clock'})
+        allowed = security_policy.read(security_policy.POLICY)
+        for node in _NODES:
+            graph.take_all(node, allowed[f'/yolojet/{node}'])
         graph.all_nodes = graph.nodes()
         single = {key: set(names) for key, names in graph.seen['detector'].items()}
         graph.cameras = _detect(
