@@ -109,8 +109,8 @@ def _check(value):
             f'image_topic is {value["image_topic"]!r} and cameras is {value["cameras"]!r}; images '
             'of cameras come by NAME/image_raw, so give one of the two')
     if value['enclave'] and not value['enclave'].startswith('/'):
-        raise ValueError(f'enclave is {value["enclave"]!r}; expected a name from the root, such as '
-                         '/yolojet')
+        raise ValueError(
+            f'enclave is {value["enclave"]!r}; expected a name from the root, such as /yolojet')
     idle = [name for name in CAMERA if value[name] and not value['camera']]
     if idle:
         get_logger('launch.user').warning(

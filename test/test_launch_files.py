@@ -359,8 +359,9 @@ def test_nonsense_is_refused_in_a_sentence(launch, name, value, reason):
 def test_nodes_start_in_enclaves_of_their_own(launch, connect, model):
     launch('detect.launch.py', model=model, enclave='/robot/', camera='synthetic')
     peer = connect()
-    peer.spin_until(lambda: {('detector', '/', '/robot/detector'), ('camera', '/', '/robot/camera')}
-                    <= set(peer.node.get_node_names_and_namespaces_with_enclaves()), 30)
+    nodes = {('detector', '/', '/robot/detector'), ('camera', '/', '/robot/camera')}
+    peer.spin_until(lambda: nodes <= set(
+        peer.node.get_node_names_and_namespaces_with_enclaves()), 30)
 
 
 def test_interrupt_while_the_nodes_start(launch):
