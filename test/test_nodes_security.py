@@ -26,8 +26,8 @@ except ImportError:
 
 _NODES = {'detector', 'camera', 'engine_builder', 'monitor', 'echo'}
 _TASKS = ('detect', 'segment', 'pose', 'obb', 'classify')
-# What the policy may have and the graph not: the service comes with the model store.
-_ABSENT = {'/detector/load_model'} | (set() if Bond else {'/bond'})
+# What the policy has and the graph not, where bondpy is not installed.
+_ABSENT = set() if Bond else {'/bond'}
 
 
 class _Graph:
