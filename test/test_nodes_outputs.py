@@ -29,6 +29,8 @@ _TOPICS = {
     'classify': {'classification', 'debug_image'}}
 _ALL = set().union(*_TOPICS.values())
 _PAUSE = 0.03
+_DEFAULTS = dict(input_size='', score_threshold=0.25, class_thresholds=[], classes=[], roi=[],
+                 debug_image=True, top_k=5)
 
 
 @pytest.fixture
@@ -47,22 +49,41 @@ def models(tmp_path):
     return found
 
 
+@pytest.fixture(scope='module')
+def process(tmp_path_factory):
+    """Return a detector that the tests share, each with a model of its own."""
+    process = NodeProcess(_MODULE, tmp_path_factory.mktemp('shared') / 'log',
+                          remaps={'__node': 'shared'})
+    yield process
+    assert process.stop() == 0, process.output
+
+
 @pytest.fixture
-def start(tmp_path):
-    """Return a function that starts an active detector and returns (process, peer)."""
-    started = []
+def start(process):
+    """Return a function that lets the detector load a model; (process, peer) once it is active."""
+    yield from _loading(process, 'shared')
+
+
+@pytest.fixture
+def start_new(tmp_path):
+    """Return the same for a detector that has seen no image yet."""
+    process = NodeProcess(_MODULE, tmp_path / 'log')
+    yield from _loading(process, 'detector')
+    assert process.stop() == 0, process.output
+
+
+def _loading(process, name):
+    peer = Peer(name)
 
     def function(model, **parameters):
-        process = NodeProcess(
-            _MODULE, tmp_path / 'log', {'model': str(model), 'autostart': True, **parameters})
-        peer = Peer()
-        started.append((process, peer))
+        assert peer.set_parameters(model=str(model), **{**_DEFAULTS, **parameters}) == ''
+        assert peer.change_state('configure') and peer.change_state('activate')
         peer.spin_until(peer.image_publisher.get_subscription_count, 20, process.output)
         return process, peer
     yield function
-    for process, peer in started:
-        peer.close()
-        assert process.stop() == 0, process.output
+    for state, transition in (('active', 'deactivate'), ('inactive', 'cleanup')):
+        assert peer.state() != state or peer.change_state(transition)
+    peer.close()
 
 
 class _Listener:
@@ -155,8 +176,8 @@ def test_an_index_in_the_mask_is_that_of_the_filtered_and_tracked_detections(mod
         assert all(item.id.isdigit() for item in found.detections[:1])
 
 
-def test_nothing_is_computed_that_nobody_listens_to(models, start):
-    _, peer = start(models['segment'])
+def test_nothing_is_computed_that_nobody_listens_to(models, start_new):
+    _, peer = start_new(models['segment'])
     peer.wait_for_subscriber()
 
     def computed(answer):
@@ -249,8 +270,8 @@ def test_debug_image_shows_keypoints(models, start):
     assert not pixels[100, 200].any(), 'an unsure one is not'
 
 
-def test_a_classifier_publishes_its_best_classes(models, start):
-    process, peer = start(models['classify'])
+def test_a_classifier_publishes_its_best_classes(models, start_new):
+    process, peer = start_new(models['classify'])
     listener, = _listen(peer, classification=Classification)
 
     def seen(**wishes):
