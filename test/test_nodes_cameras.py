@@ -371,17 +371,6 @@ def test_what_is_ready_runs_as_one_batch_and_waits_for_it_on_demand(rig, tmp_pat
     assert time.monotonic() - start < 1.0
 
 
-@pytest.mark.parametrize('names, words', [
-    (['front', 'front'], 'cameras names "front" twice'), (['1st'], 'cameras names "1st"'),
-    (['a/b'], 'cameras names "a/b"'), (['tracker'], 'cameras names "tracker", which is a param'),
-    (['model'], 'which is a parameter'), ([f'c{i}' for i in range(65)], 'at most 64'),
-    (['a__b'], 'single underscores')])
-def test_a_name_that_cannot_be_is_refused(tmp_path, names, words):
-    process = NodeProcess(_MODULE, tmp_path / 'log', {'cameras': _List(names)})
-    assert process.process.wait(30) == 2
-    assert words in process.output and 'Traceback' not in process.output
-
-
 def test_cameras_can_be_named_while_the_node_is_unconfigured(rig, model):
     cameras = rig('front', model=str(model))
     cameras.connect()
