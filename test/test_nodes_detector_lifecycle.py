@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models import raw_output, write_model
-from ros_peers import NodeProcess, Peer
+from ros_peers import NodeProcess, Peer, wait_until
 from rosgraph_msgs.msg import Clock
 from yolojet_ros.core.head import anchor_count
 
@@ -35,6 +35,48 @@ def start(tmp_path):
     for process, peer in started:
         peer.close()
         assert process.stop() == 0, process.output
+
+
+@pytest.fixture(scope='module')
+def shared(tmp_path_factory):
+    """Return (process, peer) of a detector that is unconfigured between the tests that share it."""
+    process = NodeProcess(_MODULE, tmp_path_factory.mktemp('shared') / 'log',
+                          remaps={'__node': 'shared'})
+    peer = Peer('shared')
+    yield process, peer
+    peer.close()
+    assert process.stop() == 0, process.output
+
+
+class _Configured:
+    """The shared detector, as one test sees it."""
+
+    def __init__(self, process, peer):
+        self.process, self.peer = process, peer
+        self._before = len(process.output)
+
+    def __call__(self, model, **parameters):
+        """Let it configure itself; return whether it could, and what it said."""
+        assert self.peer.set_parameters(model=str(model), **parameters) == ''
+        done = self.peer.change_state('configure')
+        if not done:
+            wait_until(lambda: 'cannot configure' in self.said(), 20, self.said)
+        return done, self.said()
+
+    def said(self):
+        return self.process.output[self._before:]
+
+
+@pytest.fixture
+def configure(shared):
+    """Return a function that configures the shared detector; in the end it is as before."""
+    process, peer = shared
+    assert peer.state() == 'unconfigured'
+    peer.results.clear()
+    yield _Configured(process, peer)
+    for state, transition in (('active', 'deactivate'), ('inactive', 'cleanup')):
+        assert peer.state() != state or peer.change_state(transition)
+    assert peer.set_parameters(classes=[], pipeline_depth=1, device=0) == ''
 
 
 def test_every_transition(start, model):
@@ -92,11 +134,10 @@ def test_a_second_detector_of_the_same_name_is_told(start, model, tmp_path):
     peer.spin_until(lambda: words not in peer.status()[0].message)
 
 
-def test_without_a_model_the_demo_model_is_taken(start):
-    process, peer = start()
-    assert peer.change_state('configure')
-    assert 'no model is set: taking the demo model' in process.output
-    assert peer.status()[1]['model'] == 'yolojet_demo.onnx'
+def test_without_a_model_the_demo_model_is_taken(configure):
+    done, said = configure('')
+    assert done and 'no model is set: taking the demo model' in said
+    assert configure.peer.status()[1]['model'] == 'yolojet_demo.onnx'
 
 
 @pytest.mark.parametrize('damage,words', [
@@ -107,24 +148,24 @@ def test_without_a_model_the_demo_model_is_taken(start):
     (lambda path: write_model(path, raw_output([], [], _SIZE), names=['a']),
      'gives output0 float32 [1, 7, 1260]; with the 1 classes that are named'),
 ])
-def test_a_bad_model_fails_to_configure_and_a_good_one_then_works(start, model, damage, words):
+def test_a_bad_model_fails_to_configure_and_a_good_one_then_works(
+        configure, model, damage, words):
     good = model.read_bytes()
     damage(model)
-    process, peer = start(model=str(model))
-    assert not peer.change_state('configure')
-    process.wait_for_output('cannot configure')
-    line = next(text for text in process.output.splitlines() if 'cannot configure' in text)
+    done, said = configure(model)
+    assert not done
+    line = next(text for text in said.splitlines() if 'cannot configure' in text)
     assert words in line
     model.write_bytes(good)
+    peer = configure.peer
     assert peer.change_state('configure') and peer.change_state('activate')
     peer.wait_for_subscriber()
     assert len(peer.detect().detections) == 1
 
 
-def test_unknown_classes_fail_to_configure(start, model):
-    process, peer = start(model=str(model), classes=['dog'])
-    assert not peer.change_state('configure')
-    process.wait_for_output('classes names "dog"')
+def test_unknown_classes_fail_to_configure(configure, model):
+    done, said = configure(model, classes=['dog'])
+    assert not done and 'classes names "dog"' in said
 
 
 def test_a_network_that_fails_takes_the_node_to_inactive_with_the_cause(start, tmp_path):
@@ -163,19 +204,17 @@ def test_rows_that_are_no_detection_are_dropped_counted_and_said_once(start, tmp
 @pytest.mark.parametrize('options,words', [
     ({'metadata': {'imgsz': '[31, 33]'}, 'dynamic': True}, 'takes images of 33x31'),
     ({'metadata': {'imgsz': '[100000, 100000]'}, 'dynamic': True}, 'at most 16 Mi pixels')])
-def test_a_model_that_cannot_run_fails_to_configure(start, tmp_path, options, words):
+def test_a_model_that_cannot_run_fails_to_configure(configure, tmp_path, options, words):
     output = raw_output([[160, 96, 80, 60]], [[0.95, 0, 0]], _SIZE)
-    process, peer = start(model=str(write_model(tmp_path / 'm.onnx', output, **options)))
-    assert not peer.change_state('configure')
-    process.wait_for_output(words)
+    done, said = configure(write_model(tmp_path / 'm.onnx', output, **options))
+    assert not done and words in said
 
 
-def test_class_logits_fail_to_configure(start, tmp_path):
+def test_class_logits_fail_to_configure(configure, tmp_path):
     logits = raw_output([[160, 96, 80, 60]], [[4.5, -3, -7]], _SIZE)
-    process, peer = start(model=str(write_model(tmp_path / 'logits.onnx', logits)))
-    assert not peer.change_state('configure')
-    process.wait_for_output('class scores from -7 to 4.5')
-    assert peer.state() == 'unconfigured' and process.alive()
+    done, said = configure(write_model(tmp_path / 'logits.onnx', logits))
+    assert not done and 'class scores from -7 to 4.5' in said
+    assert configure.peer.state() == 'unconfigured' and configure.process.alive()
 
 
 def test_an_unknown_qos_is_named_and_shown_in_diagnostics(start, model):
@@ -193,13 +232,11 @@ def test_an_unknown_qos_is_named_and_shown_in_diagnostics(start, model):
 
 
 @pytest.mark.parametrize('name,value', [('pipeline_depth', 2), ('device', 1)])
-def test_what_onnx_runtime_would_ignore_is_refused(start, model, name, value):
-    process, peer = start(model=str(model), **{name: value})
-    assert not peer.change_state('configure')
-    process.wait_for_output(
-        f'cannot configure: {name} is {value}, but model.onnx runs on ONNX Runtime')
-    assert peer.set_parameters(**{name: value - 1}) == ''
-    assert peer.change_state('configure')
+def test_what_onnx_runtime_would_ignore_is_refused(configure, model, name, value):
+    done, said = configure(model, **{name: value})
+    assert not done
+    assert f'cannot configure: {name} is {value}, but model.onnx runs on ONNX Runtime' in said
+    assert configure(model, **{name: value - 1})[0]
 
 
 def _uncounted(values):
@@ -297,7 +334,7 @@ def test_a_simulated_clock_that_tells_no_time_is_named_until_it_does(start, mode
             if clock:
                 clock.publish(now)
             peer.send(stamp=stamp)
-            return [s for s in peer.statuses if peer.detector in s.name and words in s.message]
+            return [s for s in peer.statuses if s.name.startswith('/detector: ') and words in s.message]
         peer.statuses.clear()
         peer.spin_until(found, 15, words)
 
