@@ -39,7 +39,7 @@ def start(tmp_path):
 
 @pytest.fixture(scope='module')
 def shared(tmp_path_factory):
-    """Return (process, peer) of a detector that is unconfigured between the tests that share it."""
+    """Return (process, peer) of a detector that tests share, unconfigured between them."""
     process = NodeProcess(_MODULE, tmp_path_factory.mktemp('shared') / 'log',
                           remaps={'__node': 'shared'})
     peer = Peer('shared')
@@ -334,7 +334,8 @@ def test_a_simulated_clock_that_tells_no_time_is_named_until_it_does(start, mode
             if clock:
                 clock.publish(now)
             peer.send(stamp=stamp)
-            return [s for s in peer.statuses if s.name.startswith('/detector: ') and words in s.message]
+            return [status for status in peer.statuses
+                    if status.name.startswith('/detector: ') and words in status.message]
         peer.statuses.clear()
         peer.spin_until(found, 15, words)
 

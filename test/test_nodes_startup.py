@@ -78,9 +78,9 @@ _REFUSED = [
     ('detector_node', ['--no-such'], '--no-such'),
     *(('detector_node', ['-p', f'cameras:={names}'], words) for names, words in (
         (['front', 'front'], 'cameras names "front" twice'), (['1st'], 'cameras names "1st"'),
-        (['a/b'], 'cameras names "a/b"'), (['tracker'], 'cameras names "tracker", which is a param'),
-        (['model'], 'which is a parameter'), ([f'c{i}' for i in range(65)], 'at most 64'),
-        (['a__b'], 'single underscores'))),
+        (['a/b'], 'cameras names "a/b"'), (['a__b'], 'single underscores'),
+        (['tracker'], 'cameras names "tracker", which is a param'),
+        (['model'], 'which is a parameter'), ([f'c{i}' for i in range(65)], 'at most 64'))),
     ('camera_node', ['-p', 'rate:=fast'], 'rate is "fast"; set a number from 0.0 to 1000.0'),
     ('camera_node', ['-p', 'encoding:=jpeg'], 'must be one of bgr8'),
     ('camera_node', ['-p', 'source:=/missing'], "source '/missing' is neither"),

@@ -20,8 +20,8 @@ def refusal(text: str) -> str:
         return ('security is enforced, and ROS_SECURITY_KEYSTORE is not set; set it to a folder '
                 f'that `ros2 security create_keystore` made, {_OFF}')
     if 'SECURITY ERROR' in text:
-        return (f'{text.rstrip(".")}; make it with `ros2 security create_enclave {keystore} NAME`, '
-                f'start the node with --ros-args --enclave NAME, {_OFF}')
+        return (f'{text.rstrip(".")}; make it with `ros2 security create_enclave {keystore} '
+                f'NAME`, start the node with --ros-args --enclave NAME, {_OFF}')
     if 'security libraries' in text:
         return ('ROS_SECURITY_ENABLE is true, and this Fast DDS was built without security; take '
                 f'the packages of a ROS 2 installation, {_OFF}')
