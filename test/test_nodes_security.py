@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from contextlib import suppress
+from importlib.util import find_spec
 import json
 import subprocess
 import sys
@@ -26,8 +27,10 @@ except ImportError:
 
 _NODES = {'detector', 'camera', 'engine_builder', 'monitor', 'echo'}
 _TASKS = ('detect', 'segment', 'pose', 'obb', 'classify')
-# What the policy has and the graph not, where bondpy is not installed.
+# What the policy has and the graph not, where bondpy is not installed, and before Jazzy.
 _ABSENT = set() if Bond else {'/bond'}
+if find_spec('rclpy.type_description_service') is None:
+    _ABSENT |= {f'/{name}/get_type_description' for name in _NODES}
 
 
 class _Graph:
