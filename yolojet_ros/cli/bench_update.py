@@ -6,7 +6,7 @@ from pathlib import Path
 import shutil
 import tempfile
 import time
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 from yolojet_ros.cli.chain import wait_for
 from yolojet_ros.cli.flood_camera import Senders
@@ -14,17 +14,33 @@ from yolojet_ros.cli.heard import counted, heard, percentile, print_table
 from yolojet_ros.cli.model_store_node import load_model
 from yolojet_ros.cli.processes import nodes
 
+_DEPTHS = (1, 10)
 _VERSIONS = ('1.0.0', '2.0.0')
-_TRIAL_SECONDS = 3.0
+_TRIAL_SECONDS = 2.0
+_MARGIN = 0.2  # s before the trial ends, when the old version is freed
 _ANSWER_SECONDS = 120.0
+_PHASES = ('before', 'while it changes', 'on trial', 'as the trial ends')
 _COLUMNS = (
-    ('', '{what}'), ('results', '{results}'), ('p50', '{latency_ms_p50:.1f}'),
+    ('', '{what}'), ('results', '{results}'), ('missing', '{missing}'),
+    ('p50', '{latency_ms_p50:.1f}'),
     ('p99', '{latency_ms_p99:.1f}'), ('longest', '{latency_ms_max:.1f}'),
     ('longest gap', '{gap_ms_max:.1f}'))
 
 
 def measure(
     rate: float, seconds: float, size: Tuple[int, int], detector: Dict[str, Any],
+) -> List[Dict[str, Any]]:
+    """
+    Measure a node that keeps the newest image only, and one that lets some wait; see `_measured`.
+
+    :return: of each, with `depth`, the images that may wait
+    """
+    return [{'depth': depth, **_measured(rate, seconds, size, dict(detector), depth)}
+            for depth in _DEPTHS]
+
+
+def _measured(
+    rate: float, seconds: float, size: Tuple[int, int], detector: Dict[str, Any], depth: int,
 ) -> Dict[str, Any]:
     """
     Have a node that is sent images change over to a second version of the same model.
@@ -32,9 +48,10 @@ def measure(
     :param rate: images in a second
     :param seconds: that images are sent for; the change begins after a third of them
     :param detector: parameters of the node, with `model`, an .onnx or the engine beside it
-    :return: `rows`: results, and milliseconds from stamp to result and between two results, before
-        the change begins, until it is done, and after it; `change_seconds`; `all_`: what was sent
-        and the node's counts of it; `missing`: images without a result
+    :return: `rows`: results, images without one, and milliseconds from stamp to result and between
+        two results, before the change begins, until it is done, while the version is on trial, and
+        as that ends and the old version is freed; `change_seconds`; `all_`: what was sent and the
+        node's counts of it; `missing`: images without a result
     :raises UserError: if a process fails, or the version is refused.
     """
     model = Path(detector.pop('model')).with_suffix('.onnx')
@@ -43,7 +60,7 @@ def measure(
         store = _store(Path(name), model)
         process = running.start('detector', {
             'autostart': True, 'model_store': store.folder, 'trial_seconds': _TRIAL_SECONDS,
-            **detector})
+            f'qos_overrides.{running.namespace}/image_raw.subscription.depth': depth, **detector})
         wait_for(running, 'detector', process, 'waiting for images')
         with heard([running.namespace]) as results:
             counts = results.counts()[running.namespace]
@@ -54,19 +71,22 @@ def measure(
                 begin = time.time_ns()
                 load_model(f'{running.namespace}/detector', _ANSWER_SECONDS, lambda text: None)
                 end = time.time_ns()
+                over = end + int((_TRIAL_SECONDS - _MARGIN) * 1e9)
                 sent = senders.end()[0]
             after = results.counts()[running.namespace]
             came = sorted((stamp, received) for _, stamp, _, received in results.take())
         running.check('detector', process)
-    all_sent = sent.warm_up + sent.sent
-    measured = [item for item in came if item[0] >= sent.first]
+    moments = (sent.first, begin, end, over, time.time_ns())
+    # How many stamps are left out before each.
+    missing = [round((stamp - before) * 1e-9 * rate) - 1
+               for (before, _), (stamp, _) in zip(came[:1] + came, came)]
+    came = [(*item, max(count, 0)) for item, count in zip(came, missing)]
+    rows = [_row(what, [item for item in came if first <= item[1] < last])
+            for what, first, last in zip(_PHASES, moments, moments[1:])]
     return {
-        'rows': [
-            _row('before', [item for item in measured if item[1] < begin]),
-            _row('while it changes', [item for item in measured if begin <= item[1] <= end]),
-            _row('after', [item for item in measured if item[1] > end])],
+        'rows': rows,
         'change_seconds': round((end - begin) * 1e-9, 2),
-        'all_sent': all_sent, 'missing': all_sent - len({stamp for stamp, _ in came}),
+        'all_sent': sent.warm_up + sent.sent, 'missing': sum(row['missing'] for row in rows),
         **counted(counts, after)}
 
 
@@ -91,20 +111,24 @@ def _store(folder: Path, model: Path):
     return store
 
 
-def _row(what: str, came: Sequence[Tuple[int, int]]) -> Dict[str, Any]:
+def _row(what: str, came: Sequence[Tuple[int, int, int]]) -> Dict[str, Any]:
+    """:param came: stamp, when it was received, and how many are missing before it."""
     import numpy as np
-    times = np.array(sorted(received for _, received in came))
-    latencies = [(received - stamp) * 1e-6 for stamp, received in came] or [np.nan]
+    times = np.array(sorted(received for _, received, _ in came))
+    latencies = [(received - stamp) * 1e-6 for stamp, received, _ in came] or [np.nan]
     gaps = np.diff(times) * 1e-6 if len(times) > 1 else [np.nan]
-    return {'what': what, 'results': len(came), 'latency_ms_p50': percentile(latencies, 50),
+    return {'what': what, 'results': len(came), 'missing': sum(item[2] for item in came),
+            'latency_ms_p50': percentile(latencies, 50),
             'latency_ms_p99': percentile(latencies, 99),
             'latency_ms_max': percentile(latencies, 100), 'gap_ms_max': percentile(gaps, 100)}
 
 
-def print_rows(found: Dict[str, Any]) -> None:
-    """Print the table, and what was lost."""
-    print_table(_COLUMNS, found['rows'])
-    print(f"""\
-the change took {found['change_seconds']} s; of {found['all_sent']} images \
-{found['missing']} have no result (goal: 0): {found['all_dropped_superseded']} superseded, \
-{found['all_lost_in_middleware']} lost in the middleware""")
+def print_rows(measured: Sequence[Dict[str, Any]]) -> None:
+    """Print a table for each, and what was lost."""
+    for found in measured:
+        print(f"{found['depth']} image(s) may wait:")
+        print_table(_COLUMNS, found['rows'])
+        print(f"""\
+the change took {found['change_seconds']} s; {found['missing']} images have no result (goal: 0); \
+of {found['all_sent']} in all, with those of the warm-up, {found['all_dropped_superseded']} were \
+superseded and {found['all_lost_in_middleware']} lost in the middleware""")
