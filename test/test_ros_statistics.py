@@ -78,3 +78,14 @@ def test_ages_by_a_clock_that_was_set_are_forgotten():
     for age in (1.8e9, 1.8e9, 1.8e9, 0.01):
         statistics.on_processed(1, age, {})
     assert statistics.report(True)[1] == 'detecting'
+
+
+def test_times_of_the_stages_are_those_of_the_present_model():
+    statistics = Statistics()
+    statistics.on_processed(1, 0.1, {'pipeline': 5.0, 'class_mask': 2.0})
+    assert statistics.usual('pipeline') == 5.0
+    statistics.on_model()
+    statistics.on_processed(1, 0.1, {'pipeline': 7.0})
+    names = {item.key for item in statistics.report(True)[2]}
+    assert 'pipeline_ms_p50' in names and 'class_mask_ms_p50' not in names
+    assert statistics.usual('pipeline') == 7.0 and statistics.usual('class_mask') == 0.0

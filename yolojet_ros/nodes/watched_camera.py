@@ -96,6 +96,7 @@ class WatchedCamera:
             backend.card, used.filters_of(self.name), self._tracker if used.tracking else None,
             _estimator(used.camera_motion), used.appearance)
         self.outputs = Outputs(self._node, backend, used, self.name)
+        self.statistics.on_model()
 
     def cleanup(self) -> None:
         """Withdraw the outputs."""
@@ -199,6 +200,7 @@ class WatchedCamera:
     def adopt(self, backend: Backend) -> None:
         """Go on with another model of the same outputs, from the next image on."""
         self._stream.adopt(backend.card)
+        self.statistics.on_model()
         self.outputs.adopt(backend, self._used)
         self._records.adopt(backend)
 

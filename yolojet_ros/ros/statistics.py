@@ -87,6 +87,11 @@ class Statistics:
             times = self._stages.get(stage)
             return float(np.median(times)) if times else 0.0
 
+    def on_model(self) -> None:
+        """Forget how long the stages of another model took; there is a new one."""
+        with self._lock:
+            self._stages.clear()
+
     def on_lost(self, count: int) -> None:
         """Count images that the middleware reports lost on their way to us."""
         with self._lock:
