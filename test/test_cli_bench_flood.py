@@ -116,15 +116,13 @@ def test_a_change_of_the_model_is_watched_from_outside():
     done = _bench('--update', '--seconds', '7', '--size', '320x240', '--rate', '10', '--json',
                   '--set', 'verification_frames=3')
     assert done.returncode == 0, done.stderr
-    newest, queue = json.loads(done.stdout)['rows']
-    assert (newest['depth'], queue['depth']) == (1, 10)
-    for found in (newest, queue):
-        assert [row['what'] for row in found['rows']] == [
-            'before', 'while it changes', 'on trial', 'as the trial ends']
-        assert found['change_seconds'] > 0.3, 'three images of ten in a second'
-        results = sum(row['results'] for row in found['rows'])
-        assert 0.8 * found['all_sent'] - 15 <= results <= found['all_sent']
-        assert found['missing'] == sum(row['missing'] for row in found['rows'])
+    found = json.loads(done.stdout)['rows']
+    assert [row['what'] for row in found['rows']] == [
+        'before', 'while it changes', 'on trial', 'as the trial ends']
+    assert found['change_seconds'] > 0.3, 'three images of ten in a second'
+    results = sum(row['results'] for row in found['rows'])
+    assert 0.8 * found['all_sent'] - 15 <= results <= found['all_sent']
+    assert found['missing'] == sum(row['missing'] for row in found['rows'])
 
 
 @pytest.mark.parametrize('arguments, words', [

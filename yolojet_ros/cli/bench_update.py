@@ -6,7 +6,7 @@ from pathlib import Path
 import shutil
 import tempfile
 import time
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, Sequence, Tuple
 
 from yolojet_ros.cli.chain import wait_for
 from yolojet_ros.cli.flood_camera import Senders
@@ -14,7 +14,6 @@ from yolojet_ros.cli.heard import counted, heard, percentile, print_table
 from yolojet_ros.cli.model_store_node import load_model
 from yolojet_ros.cli.processes import nodes
 
-_DEPTHS = (1, 10)
 _VERSIONS = ('1.0.0', '2.0.0')
 _TRIAL_SECONDS = 2.0
 _MARGIN = 0.2  # s before the trial ends, when the old version is freed
@@ -29,18 +28,6 @@ _COLUMNS = (
 
 def measure(
     rate: float, seconds: float, size: Tuple[int, int], detector: Dict[str, Any],
-) -> List[Dict[str, Any]]:
-    """
-    Measure a node that keeps the newest image only, and one that lets some wait; see `_measured`.
-
-    :return: of each, with `depth`, the images that may wait
-    """
-    return [{'depth': depth, **_measured(rate, seconds, size, dict(detector), depth)}
-            for depth in _DEPTHS]
-
-
-def _measured(
-    rate: float, seconds: float, size: Tuple[int, int], detector: Dict[str, Any], depth: int,
 ) -> Dict[str, Any]:
     """
     Have a node that is sent images change over to a second version of the same model.
@@ -54,13 +41,13 @@ def _measured(
         node's counts of it; `missing`: images without a result
     :raises UserError: if a process fails, or the version is refused.
     """
-    model = Path(detector.pop('model')).with_suffix('.onnx')
+    model, detector = Path(detector['model']).with_suffix('.onnx'), dict(detector, model='')
     with tempfile.TemporaryDirectory(prefix='yolojet-bench-') as name, \
             nodes(Path(name), 'update') as running:
         store = _store(Path(name), model)
         process = running.start('detector', {
             'autostart': True, 'model_store': store.folder, 'trial_seconds': _TRIAL_SECONDS,
-            f'qos_overrides.{running.namespace}/image_raw.subscription.depth': depth, **detector})
+            **detector})
         wait_for(running, 'detector', process, 'waiting for images')
         with heard([running.namespace]) as results:
             counts = results.counts()[running.namespace]
@@ -123,12 +110,10 @@ def _row(what: str, came: Sequence[Tuple[int, int, int]]) -> Dict[str, Any]:
             'latency_ms_max': percentile(latencies, 100), 'gap_ms_max': percentile(gaps, 100)}
 
 
-def print_rows(measured: Sequence[Dict[str, Any]]) -> None:
-    """Print a table for each, and what was lost."""
-    for found in measured:
-        print(f"{found['depth']} image(s) may wait:")
-        print_table(_COLUMNS, found['rows'])
-        print(f"""\
+def print_rows(found: Dict[str, Any]) -> None:
+    """Print the table, and what was lost."""
+    print_table(_COLUMNS, found['rows'])
+    print(f"""\
 the change took {found['change_seconds']} s; {found['missing']} images have no result (goal: 0); \
 of {found['all_sent']} in all, with those of the warm-up, {found['all_dropped_superseded']} were \
 superseded and {found['all_lost_in_middleware']} lost in the middleware""")
