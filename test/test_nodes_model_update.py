@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models import raw_output, write_model, write_task_model
-from ros_peers import NodeProcess, Peer, set_stamp
+from ros_peers import NodeProcess, Peer, set_stamp, wait_until
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
@@ -225,22 +225,33 @@ def test_a_filter_of_a_class_that_the_new_version_has_not_is_told(peer, store):
         assert peer.set_parameters(classes=[]) == ''
 
 
-def test_one_update_at_a_time(peer, store):
-    assert _update(peer, store, 'two')[0]
-    store.activate('renamed')
-    answer = _ask(peer)
-    assert not answer.success and 'an update is on its way (on trial' in answer.message
+def test_the_store_may_decide_otherwise_while_a_version_is_on_trial(running, peer, store):
+    process, _, camera = running
+    assert peer.set_parameters(trial_seconds=60.0) == ''
+    try:
+        assert _update(peer, store, 'two')[0]
+        store.store.rollback('it sees ghosts')
+        answer = _ask(peer)
+        assert answer.success and 'version one runs now' in answer.message
+        assert _classes(peer) == ['crate']
+        assert store.state.active == 'one' and 'ghosts' in store.state.failed['two']
+        assert _update(peer, store, 'renamed')[0], 'while that one is on trial, too'
+        _assert_no_image_is_missing(peer, camera)
+    finally:
+        assert peer.set_parameters(trial_seconds=1.0) == ''
+        store.activate('one')
+        store.store.confirm('one')
+        assert _ask(peer).success
 
 
-def test_setting_the_store_does_what_the_service_does(running, peer, store):
+def test_setting_the_store_does_what_the_service_does_or_is_refused(running, peer, store, tmp_path):
     process, _, _ = running
     store.activate('two')
-    assert peer.set_parameters(model='x.onnx') != ''
+    assert 'is no model store' in peer.set_parameters(model_store=str(tmp_path))
+    assert 'clean up the node' in peer.set_parameters(model_store='')
+    said = process.output.count('version two runs now')
     assert peer.set_parameters(model_store=str(store.folder)) == ''
-    process.wait_for_output('model_store: version two runs now')
-    assert peer.set_parameters(model_store='') == ''
-    assert 'model_store is not set' in _ask(peer).message
-    assert peer.set_parameters(model_store=str(store.folder)) == ''
+    wait_until(lambda: process.output.count('version two runs now') > said)
 
 
 @pytest.fixture
@@ -249,7 +260,8 @@ def starting(store, tmp_path):
     started = []
 
     def start(version):
-        store.activate(version)
+        if version:
+            store.activate(version)
         started.append(NodeProcess(
             'yolojet_ros.nodes.detector_node', tmp_path / 'log',
             {'model_store': str(store.folder), 'autostart': True, 'trial_seconds': 60.0,
@@ -267,6 +279,16 @@ def test_a_version_that_cannot_be_loaded_at_the_start_gives_way(starting, store)
     assert 'went back from version large to one: it cannot be loaded' in process.output
     assert 'loaded one.onnx' in process.output
     assert store.state.active == 'one'
+
+
+def test_a_version_whose_process_ended_three_times_is_gone_back_from_aloud(starting, store):
+    store.activate('two')
+    for _ in range(3):
+        store.store.start_trial()
+    process = starting(None)
+    process.wait_for_output('active: waiting')
+    assert 'went back from version two to one: ' in process.output
+    assert 'loaded one.onnx (version one)' in process.output
 
 
 def test_a_version_that_fails_after_the_start_gives_way(starting, store):

@@ -141,14 +141,17 @@ def test_missing_messages_are_named_with_their_package(tmp_path):
     ({'ROS_SECURITY_ENABLE': 'true'}, 'fail', 'ROS_SECURITY_KEYSTORE is not set'),
     ({'ROS_SECURITY_ENABLE': 'true', 'ROS_SECURITY_KEYSTORE': '/nowhere'}, 'fail',
      'no enclaves in /nowhere'),
+    ({'ROS_SECURITY_ENABLE': 'true', 'ROS_SECURITY_KEYSTORE': 'none'}, 'fail', 'there are no keys'),
     ({'ROS_SECURITY_ENABLE': 'true', 'ROS_SECURITY_KEYSTORE': 'keys'}, 'warn', 'run unprotected'),
     ({'ROS_SECURITY_ENABLE': 'true', 'ROS_SECURITY_KEYSTORE': 'keys',
       'ROS_SECURITY_STRATEGY': 'enforce'}, 'warn', '"enforce"'),
     ({'ROS_SECURITY_ENABLE': 'true', 'ROS_SECURITY_KEYSTORE': 'keys',
       'ROS_SECURITY_STRATEGY': 'Enforce'}, 'ok', 'on and enforced')])
 def test_security(tmp_path, environ, status, words):
-    (tmp_path / 'keys' / 'enclaves').mkdir(parents=True)
-    environ = {name: str(tmp_path / 'keys') if value == 'keys' else value
+    (tmp_path / 'keys' / 'enclaves' / 'yolojet').mkdir(parents=True)
+    (tmp_path / 'keys' / 'enclaves' / 'yolojet' / 'cert.pem').touch()
+    (tmp_path / 'none' / 'enclaves' / 'yolojet').mkdir(parents=True)
+    environ = {name: str(tmp_path / value) if value in ('keys', 'none') else value
                for name, value in environ.items()}
     finding = check(Machine(tmp_path, **environ), 'security')
     assert finding.status == status and words in f'{finding.found} {finding.meaning}'

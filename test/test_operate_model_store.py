@@ -130,6 +130,18 @@ def test_a_damaged_version_is_given_up_for_a_whole_one(store):
     _refused(store, 'damaged', store.active)
 
 
+def test_an_old_version_that_was_damaged_is_mended_by_its_own_bundle(store, samples):
+    with open(store.versions / '1.0.0' / 'crates.onnx', 'ab') as file:
+        file.write(b'x')
+    assert add(store, samples.bundles[0]).new, 'no downgrade: it was here'
+    assert store.check('1.0.0').manifest.version == '1.0.0'
+    other = samples.bundle('1.0.0', 11, out=samples.folder / 'other.tar')
+    with open(store.versions / '1.0.0' / 'crates.onnx', 'ab') as file:
+        file.write(b'x')
+    with pytest.raises(UserError, match='old version'):
+        add(store, other)
+
+
 def test_what_was_added_to_a_version_is_seen(store):
     (store.versions / '1.2.0' / 'manifest.json').write_bytes(
         (store.versions / '1.1.0' / 'manifest.json').read_bytes())

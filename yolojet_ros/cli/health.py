@@ -21,7 +21,7 @@ exit codes: 0 well, 1 not well (an ERROR, no word for a while, no answer), 2 wro
 
 EPILOG = """\
 for example:
-  HEALTHCHECK --interval=30s --timeout=5s --start-period=120s CMD yolojet health
+  HEALTHCHECK --interval=30s --timeout=15s --start-period=120s CMD yolojet health --timeout 10
   ./yolojet health --node /front/camera --strict
 """
 

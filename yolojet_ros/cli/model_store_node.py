@@ -21,7 +21,7 @@ def load_model(node: str, seconds: float, report: Callable[[str], None]) -> str:
     :param report: gets progress, a line at a time
     :raises RunFailed: if it is not there, does not answer, or refuses.
     """
-    from yolojet_ros.ros import middleware
+    from yolojet_ros.ros import middleware, security
     middleware.prepare()
     middleware.check_installed()
     try:
@@ -33,9 +33,10 @@ def load_model(node: str, seconds: float, report: Callable[[str], None]) -> str:
         raise UserError(f'a node can be told with ROS 2 alone, which is not here ({error}); '
                         'source it, or leave --node out') from error
     context = Context()
-    rclpy.init(args=[], context=context)
-    teller = rclpy.create_node(f'model_store_{os.getpid()}', context=context,
-                               enable_rosout=False, start_parameter_services=False)
+    with security.explained():
+        rclpy.init(args=[], context=context)
+        teller = rclpy.create_node(f'model_store_{os.getpid()}', context=context,
+                                   enable_rosout=False, start_parameter_services=False)
     try:
         service = '/' + node.strip('/') + '/load_model'
         client = teller.create_client(Trigger, service)

@@ -329,6 +329,9 @@ class CameraNode(parameters.CheckedParameters, Node):
         status = DiagnosticStatus(
             level=DiagnosticStatus.OK, name=f'{self.get_fully_qualified_name()}: camera',
             message=f'{rate:.1f} images/s', hardware_id=self._source.description)
+        if not rate and not (self._image_publisher.get_subscription_count()
+                             or self._compressed_publisher.get_subscription_count()):
+            status.message = 'nobody listens to the images'
         if self.skipped > skipped:
             status.level = DiagnosticStatus.WARN
             status.message += f', slower than the {self._source.rate:g} asked for'

@@ -90,6 +90,8 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             wanted = DetectorParameters.read(self, changes)
             if self.detector:
                 wanted.resolve(self.detector.backend.card.names)
+                if any(change.name == 'model_store' for change in changes):
+                    self.update.check(wanted)
         except UserError as error:
             return SetParametersResult(successful=False, reason=str(error))
         if self.detector:
@@ -112,14 +114,8 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             self._make_cameras()
         if 'model_store' in names and self.detector:
             used = DetectorParameters.read(self)
-            if used.model_store:
-                self.update.start(used, self._log_update)
-
-    def _log_update(self, runs: bool, text: str) -> None:
-        if runs:
-            self.get_logger().info(f'model_store: {text}')
-        else:
-            self.get_logger().warning(f'model_store: {text}')
+            if used.model_store:  # what comes of it is logged
+                self.update.start(used, lambda runs, text: None)
 
     def _make_cameras(self) -> None:
         """Keep the cameras that are named still, make those that are new."""
@@ -173,8 +169,9 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         self.failure = None
         self.update.watch_first(loaded, self._used)
         self._fix_parameters(True)
+        version = f' (version {loaded.stored.version})' if loaded.stored else ''
         self.get_logger().info(
-            f'loaded {card.source}: {card.task}, {len(card.names)} classes, input '
+            f'loaded {card.source}{version}: {card.task}, {len(card.names)} classes, input '
             f'{card.input_size[0]}x{card.input_size[1]}, {self.detector.backend.description}')
         self._diagnostics.log_warnings()
         return TransitionCallbackReturn.SUCCESS

@@ -27,7 +27,7 @@ class Loading:
 
     :param model: the file; '' for what the model store has active
     :ivar stored: the version of the store, None for a model of no store
-    :ivar warning: that another version was gone back from
+    :ivar warning: that another version was gone back from at this start
     """
 
     def __init__(self, model: str, used: DetectorParameters) -> None:
@@ -44,7 +44,11 @@ class Loading:
         if self._model:
             return load_detector(self._model, self._used)
         store = ModelStore(self._used.model_store)
+        active = store.states.read().active
         self.stored = store.start_trial()
+        if self.stored.version != active:
+            self.warning = (f'went back from version {active} to {self.stored.version}: '
+                            f'{self.stored.went_back}')
         try:
             return load_detector(str(self.stored.model), self._used)
         except Exception as error:

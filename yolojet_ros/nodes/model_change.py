@@ -25,6 +25,10 @@ _FINISH_SECONDS = 5.0  # that the images in work may take before the other model
 _ABANDON_SECONDS = 1.0  # that a load which nobody waits for may still take
 
 
+class _Unjudged(UserError):
+    """A version could not be verified, for a cause that is not its own."""
+
+
 class Changed(Protocol):
     """
     The node whose model is changed, besides what every node has.
@@ -80,7 +84,7 @@ class ModelChange:
         self._trial: Optional[Trial] = None
         self._frames: Optional[Deque[Frame]] = None  # the newest, while they are looked at
         self._changed = threading.Condition()
-        self._abandoned = False
+        self._over = False  # nobody waits for a verdict any more
         self._phase = 'loading'
         self._thread: Optional[threading.Thread] = None
 
@@ -107,13 +111,25 @@ class ModelChange:
         phase = self._phase if trial is None else f'on trial for {trial.left:.0f} s more'
         return f'{phase}: {self._stored.version}'
 
-    def abandon(self) -> None:
-        """Give it up where it stands; the worker has stopped and closed what it ran."""
+    @property
+    def on_trial(self) -> bool:
+        """Return whether the new model works, and may be gone back from."""
+        return self._trial is not None and self._thread.is_alive()
+
+    def abandon(self, seconds: float = _ABANDON_SECONDS) -> None:
+        """
+        Give it up where it stands, without a verdict.
+
+        Either the worker has stopped and closed what it ran, or another version is wanted in the
+        place of the one on trial.
+
+        :param seconds: to wait for the end of the thread
+        """
         with self._changed:
-            self._abandoned = True
+            self._over = True
             self._changed.notify_all()
         if self._thread is not threading.current_thread():
-            self._thread.join(_ABANDON_SECONDS)
+            self._thread.join(seconds)
 
     # ---- the thread of the frames
 
@@ -215,12 +231,12 @@ class ModelChange:
     def _next(self, frames: Deque[Frame]) -> Frame:
         """Wait for an image that the old model has seen."""
         with self._changed:
-            self._changed.wait_for(lambda: frames or self._abandoned, _IMAGE_SECONDS)
-        if self._abandoned:
-            raise UserError('the node was told to stop meanwhile')
+            self._changed.wait_for(lambda: frames or self._over, _IMAGE_SECONDS)
+        if self._over:
+            raise _Unjudged('the node was told to stop meanwhile')
         if not frames:
-            raise UserError(f'no image came within {_IMAGE_SECONDS:.0f} s to verify it on; see '
-                            'that a camera publishes, and ask again')
+            raise _Unjudged(f'no image came within {_IMAGE_SECONDS:.0f} s to verify it on; see '
+                            'that a camera publishes, and call load_model again')
         return frames.popleft()
 
     def _in_worker(self, function: Callable[[Detector], None]) -> None:
@@ -239,7 +255,8 @@ class ModelChange:
                     done.set_result(None)
         self._node.worker.call(run)
         if not wait([done], _FINISH_SECONDS).done and done.cancel():
-            raise UserError(f'an image has been in work for {_FINISH_SECONDS:.0f} s')
+            raise _Unjudged(f'an image has been in work for {_FINISH_SECONDS:.0f} s; call '
+                            'load_model again')
         done.result()
 
     def _judge(self) -> None:
@@ -253,6 +270,8 @@ class ModelChange:
             self._go_back(trial.verdict)
         else:
             self._end_trial()
+            if self._node.detector is self._old:  # it was compared just now
+                self._owner.on_version(self._before)
         for detector in (self._old, self._new):
             if detector is not None and detector is not self._node.detector:
                 detector.backend.close()
@@ -260,8 +279,8 @@ class ModelChange:
     def _wait_for(self, condition: Callable[[], Any]) -> bool:
         """Return whether a condition has come true before the change was abandoned."""
         with self._changed:
-            self._changed.wait_for(lambda: condition() or self._abandoned)
-        return not self._abandoned
+            self._changed.wait_for(lambda: condition() or self._over)
+        return not self._over
 
     def _compare(self, trial: Trial) -> None:
         """Let the old model work for some images: perhaps the machine is busier than it was."""
@@ -304,10 +323,12 @@ class ModelChange:
             self._new.backend.close()
         reason = one_line(str(error))
         text = f'version {self._stored.version} is refused: {reason}'
-        if self._abandoned:
+        if isinstance(error, _Unjudged):  # nothing speaks against it
+            text = f'version {self._stored.version} does not run yet: {reason}'
             self._end_trial()
         else:
             text += self._store_goes_back(reason)
+        if not self._over:
             self._owner.on_refusal(text)
         self._answer(False, text)
 

@@ -19,6 +19,7 @@ from yolojet_ros.pipeline.detector import Detector
 from yolojet_ros.pipeline.stream import Frame
 
 _USUAL = 100  # images by which the latency of a model is known
+_FREE_SECONDS = 10.0  # that a trial may take to end, and its old model to be freed
 
 
 class Updated(Changed):
@@ -72,13 +73,25 @@ class ModelUpdate:
             answer(False, str(error))
             return
         if self.running and stored.version == self.running.version:
-            answer(True, f'version {stored.version} runs already')
+            text = f'version {stored.version} runs already'
+            self._node.get_logger().info(text)
+            answer(True, text)
             return
+        if self._change and self._change.on_trial:  # the store has decided otherwise
+            self._change.abandon(_FREE_SECONDS)
         self.warning = ''
         self._change = ModelChange(
             self._node, self, ModelStore(used.model_store), stored, self.running, used,
             list(self._usual), answer)
         self._change.start()
+
+    def check(self, used: DetectorParameters) -> None:
+        """:raises UserError: if a store cannot be set while the node is configured."""
+        if not used.model_store and self.running:
+            raise UserError(f'version {self.running.version} of a model store runs; clean up the '
+                            'node before model_store is emptied')
+        if used.model_store:
+            self._wanted(used)
 
     def _wanted(self, used: DetectorParameters) -> StoredModel:
         """Return what is to run; raises why nothing can be changed now."""
@@ -89,7 +102,7 @@ class ModelUpdate:
             raise UserError('the node is not active, and a new model is verified on live images; '
                             'activate it, or clean up and configure it, which loads it, too')
         phase = self._change.phase if self._change else ''
-        if phase:
+        if phase and not self._change.on_trial:
             raise UserError(f'an update is on its way ({phase}); ask again when it is over')
         return ModelStore(used.model_store).active()
 

@@ -117,7 +117,7 @@ def listen(node: str, end: float) -> Heard:
     :param end: to listen until at most, on time.monotonic; it is a second at least
     :raises UserError: if there is no ROS here.
     """
-    from yolojet_ros.ros import middleware
+    from yolojet_ros.ros import middleware, security
     middleware.check_installed()
     middleware.prepare()
     try:
@@ -140,10 +140,11 @@ def listen(node: str, end: float) -> Heard:
 
     def add_ear() -> None:
         context, number = Context(), len(ears)
-        rclpy.init(context=context, args=[])
-        listener = rclpy.create_node(
-            f'health_{os.getpid()}_{number}', context=context, use_global_arguments=False,
-            enable_rosout=False, start_parameter_services=False)
+        with security.explained():
+            rclpy.init(context=context, args=[])
+            listener = rclpy.create_node(
+                f'health_{os.getpid()}_{number}', context=context, use_global_arguments=False,
+                enable_rosout=False, start_parameter_services=False)
         listener.create_subscription(
             DiagnosticArray, '/diagnostics', lambda message: came.append((number, message)),
             QoSProfile(depth=_QUEUE, durability=DurabilityPolicy.TRANSIENT_LOCAL),

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 import os
+from typing import Iterator
+
+from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.text import one_line
 
 _OFF = 'or unset ROS_SECURITY_ENABLE; docs/security.md tells how'
 
@@ -26,3 +31,20 @@ def refusal(text: str) -> str:
         return ('ROS_SECURITY_ENABLE is true, and this Fast DDS was built without security; take '
                 f'the packages of a ROS 2 installation, {_OFF}')
     return ''
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """
+    Start a context or a node of a command.
+
+    :raises UserError: if ROS refuses, which it tells by exceptions of private types.
+    """
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.split('.')[0] != 'rclpy' and not isinstance(error, RuntimeError):
+            raise
+        text = one_line(str(error))
+        raise UserError('ROS 2 does not start: ' + (refusal(text.replace(
+            'failed to initialize rcl: ', '')) or text)) from error

@@ -64,10 +64,12 @@ def add_bundle(
         if not signed_by and not allow_unsigned:
             raise UserError(f'{bundle.source} is not signed; sign it with "yolojet model-store '
                             'sign", or take it as it is with --allow-unsigned')
+        # What is here, but not whole, is mended by the same bundle; that is no way back.
+        damaged = _has_manifest(store, bundle)
         if _is_here(store, bundle, report):
             return Added(manifest, signed_by, False)
         highest = store.highest()
-        if manifest.sequence < highest and not allow_downgrade:
+        if manifest.sequence < highest and not (allow_downgrade or damaged):
             raise UserError(
                 f'{bundle.source} has the sequence number {manifest.sequence}, and {highest} was '
                 'here already, so it is an old version (sent again by somebody?); take it all '
@@ -75,6 +77,14 @@ def add_bundle(
         need_room(store.incoming, manifest.size)
         _install(store, bundle, report)
     return Added(manifest, signed_by, True)
+
+
+def _has_manifest(store: ModelStore, bundle: Bundle) -> bool:
+    """Return whether the manifest of a bundle is here, perhaps with damaged files."""
+    try:
+        return (store.versions / bundle.manifest.version / MANIFEST).read_bytes() == bundle.data
+    except OSError:
+        return False
 
 
 def _is_here(store: ModelStore, bundle: Bundle, report: Report) -> bool:

@@ -28,9 +28,18 @@ def security(system: System, options: Options) -> Finding:
         return fail(f'SROS 2 is on, but {found}', 'with ROS_SECURITY_STRATEGY=Enforce no node '
                     'starts, without it all run unprotected',
                     f'ros2 security create_keystore {keystore or "KEYSTORE"}')
+    if not _has_keys(os.path.join(keystore, 'enclaves')):
+        return fail(f'SROS 2 is on, but there are no keys in {keystore}/enclaves',
+                    'with ROS_SECURITY_STRATEGY=Enforce no node starts, without it all run '
+                    'unprotected', f'ros2 security create_enclave {keystore} /yolojet/detector')
     if strategy != 'Enforce':
         said = f'"{strategy}"' if strategy else 'not set'
         return warn(f'SROS 2 is on with {keystore}, but ROS_SECURITY_STRATEGY is {said}',
                     'nodes without keys run unprotected, instead of not at all; only "Enforce", '
                     'written so, keeps others out', 'export ROS_SECURITY_STRATEGY=Enforce')
     return ok(f'SROS 2 is on and enforced, with {keystore}')
+
+
+def _has_keys(enclaves: str) -> bool:
+    """Return whether any enclave holds the certificate of an identity."""
+    return any('cert.pem' in files for _, _, files in os.walk(enclaves))

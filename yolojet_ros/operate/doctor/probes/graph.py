@@ -10,6 +10,7 @@ from typing import Any, Dict, List
 from yolojet_ros.operate.doctor.probes.tell import step, tell
 
 _TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
+_OUTPUTS = ('debug_image', 'instance_mask', 'class_mask')  # of a detector: images, but no camera
 _MOST_TOPICS = 16
 _MOST_NODES = 4
 # At least and at most; participants that missed the first announcements send one in 3 s.
@@ -42,7 +43,8 @@ def graph(detector: str = '') -> None:
     names = [f'{space.rstrip("/")}/{name}'
              for name, space in node.get_node_names_and_namespaces() if name != node.get_name()]
     topics = {name: types for name, types in node.get_topic_names_and_types()}
-    cameras = sorted(name for name, types in topics.items() if set(types) & set(_TYPES))
+    cameras = sorted(name for name, types in topics.items() if set(types) & set(_TYPES)
+                     and name.rpartition('/')[2] not in _OUTPUTS)
     tell(nodes=sorted(names), cameras=[_camera(node, name) for name in cameras[:_MOST_TOPICS]],
          hashes=_hashes(node, topics))
     step('ask for parameters')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from yolojet_ros.operate.doctor.probes.python import modules
 from yolojet_ros.operate.doctor.probes.tell import step, tell
 
@@ -15,6 +17,8 @@ def rclpy(*names: str) -> None:
         library.init()
         step('look which middleware it is')
         tell(middleware=library.get_rmw_implementation_identifier())
+        step('start a node')  # where security is on, this is what fails without it
+        library.create_node(f'yolojet_doctor_{os.getpid()}').destroy_node()
         library.shutdown()
     except ImportError:
         pass  # told above
