@@ -216,6 +216,20 @@ def test_tracks_stay_while_the_classes_do(peer, store):
     assert _classes(peer) == ['b', 'c']
 
 
+def test_a_filter_must_fit_the_version_that_may_be_gone_back_to(peer, store):
+    assert peer.set_parameters(trial_seconds=60.0) == ''
+    try:
+        assert _update(peer, store, 'renamed')[0]
+        assert 'classes names "b", which this model does not know; its classes are crate' in (
+            peer.set_parameters(classes=['b']))
+        assert peer.set_parameters(score_threshold=0.3) == ''
+    finally:
+        assert peer.set_parameters(trial_seconds=1.0, score_threshold=0.25) == ''
+        store.activate('one')
+        store.store.confirm('one')
+        assert _ask(peer).success
+
+
 def test_a_filter_of_a_class_that_the_new_version_has_not_is_told(peer, store):
     assert peer.set_parameters(classes=['crate']) == ''
     try:
@@ -259,9 +273,12 @@ def starting(store, tmp_path):
     """Return a function that starts a node of its own on an active version."""
     started = []
 
-    def start(version):
-        if version:
-            store.activate(version)
+    def start(version, tries=0):
+        store.activate('one')
+        store.store.confirm('one')
+        store.activate(version)
+        for _ in range(tries):
+            store.store.start_trial()
         started.append(NodeProcess(
             'yolojet_ros.nodes.detector_node', tmp_path / 'log',
             {'model_store': str(store.folder), 'autostart': True, 'trial_seconds': 60.0,
@@ -282,12 +299,9 @@ def test_a_version_that_cannot_be_loaded_at_the_start_gives_way(starting, store)
 
 
 def test_a_version_whose_process_ended_three_times_is_gone_back_from_aloud(starting, store):
-    store.activate('two')
-    for _ in range(3):
-        store.store.start_trial()
-    process = starting(None)
+    process = starting('blind', tries=3)  # which no other node has on trial
     process.wait_for_output('active: waiting')
-    assert 'went back from version two to one: ' in process.output
+    assert 'went back from version blind to one: ' in process.output
     assert 'loaded one.onnx (version one)' in process.output
 
 
@@ -306,3 +320,30 @@ def test_a_version_that_fails_after_the_start_gives_way(starting, store):
         assert store.state.active == 'one' and process.output.count('active: waiting') == 2
     finally:
         peer.close()
+
+
+def test_the_only_version_that_fails_stops_the_node_once(tmp_path):
+    folder = tmp_path / 'store'
+    store = ModelStore.create(folder)
+    model = write_model(tmp_path / 'fragile.onnx', _TWO, _SIZE, fragile=True)
+    with working(store):
+        add_bundle(store, make_bundle(model, '1', None, tmp_path / '1.tar'), print,
+                   allow_unsigned=True)
+    store.activate('1')
+    process = NodeProcess('yolojet_ros.nodes.detector_node', tmp_path / 'log',
+                          {'model_store': str(folder), 'autostart': True},
+                          {'image_raw': 'image_only', '__node': 'only'})
+    peer = Peer('only', 'image_only')
+    try:
+        peer.spin_until(lambda: peer.image_publisher.get_subscription_count(), 10)
+
+        def stopped():
+            peer.send(_WHITE)
+            return 'the store does not go back' in process.output
+        peer.spin_until(stopped, 20)
+        status, _ = peer.status(lambda values: True)
+        assert status.level == b'\2' and 'BackendError' in status.message
+        assert process.output.count('active: waiting') == 1 and store.states.read().tries == 1
+    finally:
+        peer.close()
+        assert process.stop() == 0, process.output

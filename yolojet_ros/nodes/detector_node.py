@@ -89,7 +89,8 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         try:
             wanted = DetectorParameters.read(self, changes)
             if self.detector:
-                wanted.resolve(self.detector.backend.card.names)
+                for card in self.update.cards():
+                    wanted.resolve(card.names)
                 if any(change.name == 'model_store' for change in changes):
                     self.update.check(wanted)
         except UserError as error:
@@ -103,6 +104,11 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
 
     def _apply(self, wanted: DetectorParameters) -> None:
         """Bring running cameras to new parameters; called in the worker's thread."""
+        try:
+            wanted.resolve(self.detector.backend.card.names)
+        except UserError as error:  # another model has come in between
+            self.get_logger().error(f'a parameter that was set has no effect: {error}')
+            return
         self._used = wanted
         for camera in self.cameras:
             camera.apply(wanted)

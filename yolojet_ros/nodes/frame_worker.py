@@ -189,8 +189,9 @@ class FrameWorker:
                 self._detector = other
                 for shot in failed.hand_over():
                     shot.stream.renew(shot)
-                    other.submit([shot])
-                    self._collect()
+                    self._submit(other, [shot])
+                    while other.in_flight:
+                        self._collect()
                 return True
         except Exception as another:
             error = another

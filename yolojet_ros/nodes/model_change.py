@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, wait
+import math
 import threading
+import time
 import traceback
-from typing import Any, Callable, Deque, Optional, Protocol, Sequence
+from typing import Any, Callable, Deque, List, Optional, Protocol, Sequence, Tuple
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.text import one_line
+from yolojet_ros.inference.backend import Backend
 from yolojet_ros.nodes.detector_parameters import DetectorParameters
 from yolojet_ros.nodes.frame_worker import FrameWorker
 from yolojet_ros.nodes.loading import load_detector
@@ -22,6 +25,9 @@ from yolojet_ros.pipeline.stream import Frame
 
 _IMAGE_SECONDS = 10.0  # within which an image must come to verify a model on
 _FINISH_SECONDS = 5.0  # that the images in work may take before the other model has its turn
+_LOAD_SECONDS = 600.0  # that a model may load
+_RESULT_SECONDS = 60.0  # in which it must have looked at an image; the first takes longest
+_NEVER = (math.inf, 0.0)
 _ABANDON_SECONDS = 1.0  # that a load which nobody waits for may still take
 
 
@@ -50,8 +56,8 @@ class Owner(Protocol):
     def on_refusal(self, text: str) -> None:
         """Say that a version was refused, or gone back from."""
 
-    def reload(self) -> None:
-        """Configure anew with what the store has active now: what runs is not to go on."""
+    def reload(self, change: ModelChange) -> None:
+        """Configure anew with what the store has active now, unless something else is at work."""
 
 
 class ModelChange:
@@ -78,7 +84,8 @@ class ModelChange:
     ) -> None:
         self._node, self._owner, self._store, self._used = node, owner, store, used
         self._stored, self._before = stored, before
-        self._usual, self._answer = usual, answer
+        self._usual = usual
+        self._answer: Optional[Callable[[bool, str], None]] = answer
         self._old: Optional[Detector] = None
         self._new: Optional[Detector] = None
         self._trial: Optional[Trial] = None
@@ -86,6 +93,7 @@ class ModelChange:
         self._changed = threading.Condition()
         self._over = False  # nobody waits for a verdict any more
         self._phase = 'loading'
+        self._deadline = _LOAD_SECONDS, time.monotonic()  # of what may hang, and since when
         self._thread: Optional[threading.Thread] = None
 
     def start(self) -> None:
@@ -96,6 +104,7 @@ class ModelChange:
         """Begin to watch the version, which was configured: there is no model beside it."""
         self._new = self._node.detector
         self._trial = Trial(self._used.trial_seconds)
+        self._deadline = _NEVER
         self._begin(self._judge)
 
     def _begin(self, run: Callable[[], None]) -> None:
@@ -116,6 +125,11 @@ class ModelChange:
         """Return whether the new model works, and may be gone back from."""
         return self._trial is not None and self._thread.is_alive()
 
+    @property
+    def backends(self) -> List[Backend]:
+        """Return those of both models, of one where it has no other beside it."""
+        return [each.backend for each in (self._new, self._old) if each is not None]
+
     def abandon(self, seconds: float = _ABANDON_SECONDS) -> None:
         """
         Give it up where it stands, without a verdict.
@@ -130,6 +144,24 @@ class ModelChange:
             self._changed.notify_all()
         if self._thread is not threading.current_thread():
             self._thread.join(seconds)
+        self._say(False, 'the node was told to stop meanwhile')
+
+    def look(self) -> bool:
+        """
+        Give the version up if it hangs; return whether it does. Called by the executor's thread.
+
+        What hangs cannot be ended: its thread, and its model, are left to the end of the process.
+        """
+        limit, begun = self._deadline
+        if self._over or time.monotonic() - begun < limit:
+            return False
+        self._over = True
+        reason = f'it has given no result for {limit:.0f} s while {self._phase}'
+        text = f'version {self._stored.version} is refused: {reason}'
+        text += self._store_goes_back(reason)[1]
+        self._owner.on_refusal(text)
+        self._say(False, text)
+        return True
 
     # ---- the thread of the frames
 
@@ -154,20 +186,20 @@ class ModelChange:
         trial = self._trial
         if trial is None or trial.verdict is not None or self._node.detector is not self._new:
             return None
-        if self._old is not None:
-            self._adopt(self._old)
+        other = self._old
         trial.fail(f'{type(error).__name__}: {one_line(str(error))}')
+        try:
+            if other is not None:
+                self._adopt(other)
+        except UserError:  # by a filter that was set a moment ago; the store goes back
+            other = None
         self._notify()
-        return self._old
+        return other
 
-    def _switch(self, before: Detector) -> None:
+    def _switch(self, _: Detector) -> None:
         """Put the new model in the place of the old one; nothing is in flight then."""
         self._node.worker.finish()
-        try:
-            self._adopt(self._new)
-        except UserError:  # by a filter that was set a moment ago
-            self._adopt(before)
-            raise
+        self._adopt(self._new)
         self._node.worker.replace(self._new)
 
     def _switch_back(self, _: Detector) -> None:
@@ -176,6 +208,9 @@ class ModelChange:
         self._node.worker.replace(self._old)
 
     def _adopt(self, detector: Detector) -> None:
+        """:raises UserError: if a filter names a class that it has not; nothing changes then."""
+        for camera in self._node.cameras:
+            camera.stream_for(detector.backend.card)
         for camera in self._node.cameras:
             camera.adopt(detector.backend)
         self._node.detector = detector
@@ -198,7 +233,7 @@ class ModelChange:
         text = (f'version {self._stored.version} runs now, on trial for '
                 f'{self._used.trial_seconds:.0f} s')
         self._node.get_logger().info(text)
-        self._answer(True, text)
+        self._say(True, text)
         self._judge()
 
     def _verify(self) -> None:
@@ -217,13 +252,15 @@ class ModelChange:
         try:
             while verification.done < verification.frames:
                 self._phase = f'verifying ({verification.done} of {verification.frames} images)'
+                self._deadline = _NEVER
                 before = self._next(frames)
                 job = before.context
+                self._deadline = _RESULT_SECONDS, time.monotonic()
                 after = self._new.process(streams[job.camera], job.view, 0.0)
                 verification.add(before.detections, before.times.total,
                                  after.detections, after.times.total)
         finally:
-            self._frames = None
+            self._frames, self._deadline = None, _NEVER
         self._phase = 'switching'
         if verification.fault:
             raise UserError(verification.fault)
@@ -244,6 +281,8 @@ class ModelChange:
         done: Future = Future()
 
         def run(detector: Detector) -> None:
+            if self._over:  # the worker may be that of another configuration
+                done.cancel()
             if done.set_running_or_notify_cancel():
                 try:
                     function(detector)
@@ -254,7 +293,7 @@ class ModelChange:
                 else:
                     done.set_result(None)
         self._node.worker.call(run)
-        if not wait([done], _FINISH_SECONDS).done and done.cancel():
+        if (not wait([done], _FINISH_SECONDS).done and done.cancel()) or done.cancelled():
             raise _Unjudged(f'an image has been in work for {_FINISH_SECONDS:.0f} s; call '
                             'load_model again')
         done.result()
@@ -301,20 +340,20 @@ class ModelChange:
         self._node.get_logger().info(f'{text} and is kept')
 
     def _go_back(self, reason: str) -> None:
-        text = f'went back from version {self._stored.version}: {reason}'
-        text += self._store_goes_back(reason)
-        if self._old is None:
-            self._owner.on_refusal(text)
-            self._owner.reload()
-            return
-        try:
-            if self._node.detector is not self._old:
+        anew, fault = self._old is None or self._node.worker.failed, ''
+        try:  # first of all: nothing is to wait for a store that another process holds
+            if not anew and self._node.detector is not self._old:
                 self._in_worker(self._switch_back)
         except Exception as error:  # whatever it is, there is one more way
-            text += f'; the model before cannot go on ({one_line(str(error))}) and is loaded anew'
-            self._owner.reload()
-        self._owner.on_version(self._before)
-        self._owner.on_refusal(text)
+            anew, fault = True, f'; the model before cannot go on: {one_line(str(error))}'
+        went, told = self._store_goes_back(reason)
+        what = f'version {self._stored.version}'
+        what = f'{what} fails' if anew and not went else f'went back from {what}'
+        self._owner.on_refusal(f'{what}: {reason}{told}{fault}')
+        if not anew:
+            self._owner.on_version(self._before)
+        elif went and not self._over:
+            self._owner.reload(self)
 
     def _refuse(self, error: Exception) -> None:
         """Leave the node with the old model, and the store, too."""
@@ -327,10 +366,17 @@ class ModelChange:
             text = f'version {self._stored.version} does not run yet: {reason}'
             self._end_trial()
         else:
-            text += self._store_goes_back(reason)
+            text += self._store_goes_back(reason)[1]
         if not self._over:
             self._owner.on_refusal(text)
-        self._answer(False, text)
+        self._say(False, text)
+
+    def _say(self, runs: bool, text: str) -> None:
+        """Answer who asked for the version, once."""
+        with self._changed:
+            answer, self._answer = self._answer, None
+        if answer is not None:
+            answer(runs, text)
 
     def _end_trial(self) -> None:
         """Have the store count no failure where the node was told to stop."""
@@ -339,15 +385,15 @@ class ModelChange:
         except UserError as error:
             self._node.get_logger().warning(f'the store cannot be told of the end: {error}')
 
-    def _store_goes_back(self, reason: str) -> str:
-        """Let the store go back; return what is to be said of it."""
+    def _store_goes_back(self, reason: str) -> Tuple[bool, str]:
+        """Let the store go back; return whether it has, and what is to be said of it."""
         if self._stored.confirmed:  # somebody has gone back to it, and is to decide
-            return '; the store still has it active, as it ran well before'
+            return False, '; the store still has it active, as it ran well before'
         try:
             before = self._store.give_up(self._stored.version, reason)
         except UserError as error:
-            return f'; the store still has it active: {error}'
-        return f'; the store has version {before.version} active again'
+            return False, f'; the store does not go back: {error}'
+        return True, f'; the store has version {before.version} active again'
 
     def _notify(self) -> None:
         with self._changed:

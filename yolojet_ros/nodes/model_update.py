@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Callable, Deque, Dict, Optional, Tuple
+from typing import Callable, Deque, Dict, List, Optional, Tuple
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -11,6 +11,7 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.model_card import ModelCard
 from yolojet_ros.nodes.detector_parameters import DetectorParameters
 from yolojet_ros.nodes.loading import Loading
 from yolojet_ros.nodes.model_change import Changed, ModelChange
@@ -43,6 +44,7 @@ class ModelUpdate:
         self.warning = ''
         self._node = node
         self._change: Optional[ModelChange] = None
+        self._reloading: Optional[ModelChange] = None
         self._usual: Deque[float] = deque(maxlen=_USUAL)
         self._answers: Deque[Tuple[Future, bool, str]] = deque()
         self._answered = node.create_guard_condition(self._answer)
@@ -72,7 +74,8 @@ class ModelUpdate:
         except UserError as error:
             answer(False, str(error))
             return
-        if self.running and stored.version == self.running.version:
+        if self.running and (stored.folder, stored.manifest) == (
+                self.running.folder, self.running.manifest):
             text = f'version {stored.version} runs already'
             self._node.get_logger().info(text)
             answer(True, text)
@@ -83,6 +86,7 @@ class ModelUpdate:
         self._change = ModelChange(
             self._node, self, ModelStore(used.model_store), stored, self.running, used,
             list(self._usual), answer)
+        self._usual.clear()  # what comes may be of either model
         self._change.start()
 
     def check(self, used: DetectorParameters) -> None:
@@ -114,6 +118,17 @@ class ModelUpdate:
         self.running = None
         self._usual.clear()
 
+    def cards(self) -> List[ModelCard]:
+        """Return the models that parameters must fit: what runs, and what may be gone back to."""
+        change, detector = self._change, self._node.detector
+        backends = change.backends if change and change.on_trial else []
+        return [backend.card for backend in backends or [detector.backend]]
+
+    def look(self) -> None:
+        """Give up a change that hangs; called now and then by the executor's thread."""
+        if self._change and self._change.phase and self._change.look():
+            self._change = None
+
     def values(self) -> Dict[str, str]:
         """Return what diagnostics say of it."""
         phase = self._change.phase if self._change else ''
@@ -143,12 +158,15 @@ class ModelUpdate:
         self.warning = text
         self._node.get_logger().error(text)
 
-    def reload(self) -> None:
+    def reload(self, change: ModelChange) -> None:
         """Have the node configured anew, with what the store has active now."""
+        self._reloading = change
         self._reload.trigger()
 
     def _on_reload(self) -> None:
         node = self._node
+        if self._change is None or self._reloading is not self._change:
+            return  # somebody has cleaned up since
         if node.active:
             node.trigger_deactivate()
         node.trigger_cleanup()

@@ -61,10 +61,10 @@ class Trial:
     """
     The first minute of a model at work.
 
-    :param seconds: how long it lasts, from its first image on
+    :param seconds: how long it lasts, from its first image on; thirty images at least
     :param usual: latencies of the model before, in milliseconds; of too few, nothing follows
     :ivar verdict: '' when it is passed, or why it is not; None while it goes on
-    :ivar slow: that it takes too long, '' while it does not; the machine may be busier than it was,
+    :ivar slow: that it takes too long, else ''; the machine may be busier than it was,
         so the model before is to work for as many images (`compare`) before this counts
     """
 
@@ -98,7 +98,8 @@ class Trial:
             self.verdict = _broken(broken)
         elif self._usual and len(self._times) == _WINDOW:
             self.slow = _slower(self._times, self._usual)
-        if self.verdict is None and not self.slow and not self.left:
+        enough = len(self._times) == _WINDOW  # a camera may have paused nearly all the time
+        if self.verdict is None and not self.slow and enough and not self.left:
             self.verdict = ''
         return self.verdict is not None or bool(self.slow)
 
@@ -118,7 +119,7 @@ class Trial:
 
     def fail(self, reason: str) -> None:
         """Take that the model failed."""
-        self.verdict = reason
+        self.verdict, self.slow = reason, ''
 
 
 def _slower(new: Sequence[float], old: Sequence[float]) -> str:
