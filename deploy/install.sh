@@ -22,7 +22,8 @@ If it fails, it puts everything back as it was.
 TEXT
 }
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+unset CDPATH
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 library=usr/local/lib/yolojet
 manifest=$library/installed  # "SHA256  FILE" of all that was written, "dir  FOLDER" of new folders
 wants=etc/systemd/system/multi-user.target.wants
@@ -79,7 +80,7 @@ live=''
 if [ -n "$root" ]; then
   [ -d "$root" ] || refuse "--root is $root, where there is no folder; make it first"
   [ -w "$root" ] || refuse "--root is $root, which cannot be written; choose another or use sudo"
-  root=$(cd "$root" && pwd)
+  root=$(cd -- "$root" && pwd)
   root=${root%/}
 else
   live=1
@@ -136,6 +137,7 @@ remember() {
 # Write a file beside its place and rename it, so that it is whole at any moment.
 place() { # MODE SOURCE TARGET
   local target=$root/$3
+  [ ! -d "$target" ] || refuse "/$3 is a folder, where a file belongs; move it away"
   if [ -f "$target" ] && cmp -s "$2" "$target" && [ "0$(stat -c %a "$target")" = "$1" ]; then
     return 0
   fi
@@ -144,7 +146,7 @@ place() { # MODE SOURCE TARGET
   make_folder "$(dirname "$target")"
   remember "$target"
   install -m "$1" "$2" "$target.yolojet-new"
-  mv -f "$target.yolojet-new" "$target"
+  mv -fT "$target.yolojet-new" "$target"
 }
 
 hash_of() { sha256sum "$1" | cut -d ' ' -f 1; }

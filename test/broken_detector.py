@@ -4,7 +4,7 @@ import os
 import sys
 import time
 
-from yolojet_ros.nodes import detector_node
+from yolojet_ros.nodes import detector_node, model_change
 from yolojet_ros.nodes.detector_node import DetectorNode
 
 
@@ -34,6 +34,8 @@ def main():
         DetectorNode._on_set_parameters = _hang_when_set(DetectorNode._on_set_parameters)
     elif broken == 'results':
         DetectorNode._publish = _lose_results(DetectorNode._publish)
+    elif broken == 'impatient':
+        model_change._RESULT_SECONDS = 1.0
     sys.exit(detector_node.main())
 
 

@@ -1,5 +1,7 @@
 """A running detector is brought to other versions of its model, and back, losing no image."""
 
+import os
+import signal
 import threading
 import time
 
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 from models import raw_output, write_model, write_task_model
-from ros_peers import NodeProcess, Peer, set_stamp, wait_until
+from ros_peers import NodeProcess, Peer, ROOT, set_stamp, wait_until
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
@@ -34,6 +36,7 @@ class Store:
                 ('one', _ONE, {}), ('two', _TWO, {}), ('fragile', _TWO, {'fragile': True}),
                 ('poisoned', _TWO, {'poisoned': True}), ('slow', _TWO, {'slow': 3}),
                 ('lazy', _TWO, {'slow_on_white': 4}), ('blind', _NONE, {}),
+                ('hanging', _TWO, {'hanging': True}),
                 ('renamed', _TWO, {'names': ('a', 'b', 'c')})):
             self._add(write_model(folder / f'{version}.onnx', output, _SIZE, **more))
         self._add(write_model(folder / 'large.onnx', raw_output([], [], _LARGE), _LARGE))
@@ -258,7 +261,7 @@ def test_the_store_may_decide_otherwise_while_a_version_is_on_trial(running, pee
         assert _ask(peer).success
 
 
-def test_setting_the_store_does_what_the_service_does_or_is_refused(running, peer, store, tmp_path):
+def test_setting_the_store_acts_as_the_service_or_is_refused(running, peer, store, tmp_path):
     process, _, _ = running
     store.activate('two')
     assert 'is no model store' in peer.set_parameters(model_store=str(tmp_path))
@@ -347,3 +350,34 @@ def test_the_only_version_that_fails_stops_the_node_once(tmp_path):
     finally:
         peer.close()
         assert process.stop() == 0, process.output
+
+
+def test_a_version_that_hangs_while_it_is_verified_is_given_up(store, tmp_path):
+    store.activate('one')
+    store.store.confirm('one')
+    process = NodeProcess(
+        'broken_detector', tmp_path / 'log',
+        {'model_store': str(store.folder), 'autostart': True, 'input_size': '320x192'},
+        {'image_raw': 'image_hang', 'detections': 'detections_hang', '__node': 'impatient'},
+        env={'BROKEN': 'impatient',
+             'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT / 'test')])})
+    peer = Peer('impatient', 'image_hang')
+    try:
+        peer.spin_until(lambda: peer.image_publisher.get_subscription_count(), 20)
+        store.activate('hanging')
+        client = peer.node.create_client(Trigger, '/impatient/load_model')
+        peer.spin_until(client.service_is_ready, 20)
+        future = client.call_async(Trigger.Request())
+
+        def answered():
+            peer.send(_WHITE)
+            return future.done()
+        peer.spin_until(answered, 20)
+        text = future.result().message
+        assert 'version hanging is refused: it has given no result for 1 s while verifying' in text
+        assert store.state.active == 'one' and 'no result' in store.state.failed['hanging']
+        status, values = peer.status(lambda values: values['model_version'] == 'one')
+        assert 'version hanging is refused' in status.message and 'model_update' not in values
+    finally:
+        peer.close()
+        process.stop(signal.SIGKILL)  # it computes for ever

@@ -42,3 +42,11 @@ def test_the_age_of_the_process_is_known():
     before = seconds_of_process()
     time.sleep(0.05)
     assert 0 < before < 3600 and 0.03 < seconds_of_process() - before < 5
+
+
+def test_whatever_somebody_writes_into_diagnostics_it_is_one_line():
+    values = {'rate_out_hz': 'many', 'age_ms_p50': 'nan', 'model': 'm\n\x1b[2J' + 'x' * 10**5}
+    heard = Heard([Status('/a: det\nector' + 'y' * 10**5, 0, 'ok', '', values)], 0.1)
+    verdict = judge('/a', heard)
+    assert verdict.healthy and len(verdict.sentence) < 2000
+    assert not set(verdict.sentence) & set('\n\x1b')

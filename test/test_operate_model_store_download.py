@@ -193,6 +193,9 @@ def test_redirects_lead_nowhere_else(server, tmp_path):
     for server.target in ('file:///etc/passwd', 'ftp://127.0.0.1/x'):
         with pytest.raises(UserError, match='URL is expected|not allowed'):
             _get(server, 'to/b', tmp_path).fetch(print)
+    server.target = 'http://[::1'
+    with pytest.raises(UserError, match='no URL that can be fetched|URL is expected'):
+        _get(server, 'to/b', tmp_path).fetch(print)
     server.target = '/to/c'  # for ever
     with pytest.raises(UserError, match='302'):
         _get(server, 'to/c', tmp_path).fetch(print)

@@ -8,7 +8,7 @@ import math
 import os
 from pathlib import Path
 import time
-from typing import Any, Deque, Dict, List, Sequence, Set, Tuple
+from typing import Any, Deque, Dict, List, Mapping, Sequence, Set, Tuple
 
 from yolojet_ros.core.errors import UserError
 from yolojet_ros.core.text import listed, one_line
@@ -100,13 +100,22 @@ def _line(node: str, status: Status) -> str:
     """Return one status in some words: what it is of, how it is, rate, age and model."""
     values = status.values
     parts = [one_line(status.message, _LONGEST) or LEVELS[min(status.level, 3)]]
-    if float(values.get('rate_out_hz', 0)):
-        parts.append(f'{float(values["rate_out_hz"]):.1f} results/s')
+    if _number(values, 'rate_out_hz'):
+        parts.append(f'{_number(values, "rate_out_hz"):.1f} results/s')
         if 'age_ms_p50' in values:
-            parts.append(f'{float(values["age_ms_p50"]):.0f} ms old')
+            parts.append(f'{_number(values, "age_ms_p50"):.0f} ms old')
     if values.get('model'):
-        parts.append(f'{values["model"]} by {values.get("backend", "?")}')
-    return f'{status.name[len(node) + 2:]}: {", ".join(parts)}'
+        parts.append(one_line(f'{values["model"]} by {values.get("backend", "?")}', _LONGEST))
+    return f'{one_line(status.name[len(node) + 2:], _LONGEST)}: {", ".join(parts)}'
+
+
+def _number(values: Mapping[str, str], key: str) -> float:
+    """Return a value that anybody on the network may have written; 0 if it is no number."""
+    try:
+        number = float(values.get(key, 0))
+    except ValueError:
+        return 0.0
+    return number if math.isfinite(number) else 0.0
 
 
 def listen(node: str, end: float) -> Heard:

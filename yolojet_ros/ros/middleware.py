@@ -20,6 +20,7 @@ from typing import List, Mapping, Tuple
 from xml.etree import ElementTree
 
 from yolojet_ros.core.errors import UserError
+from yolojet_ros.core.files import read_text
 from yolojet_ros.core.text import shown
 from yolojet_ros.ros import profile_files
 
@@ -33,6 +34,7 @@ SHARED_MEMORY = Path('/dev/shm')
 _MAX_DOMAIN = 232
 _MIDDLEWARES = 'share/ament_index/resource_index/rmw_typesupport_cpp/*'  # below a prefix
 _NO_MIDDLEWARE = 'rmw_implementation'  # chooses among them
+_MOST_BYTES = 1 << 20  # of a profile
 _SEGMENT_MB = 16  # MiB; 2.5 images of 1920x1080
 _TRANSPORT_VARIABLES = (
     'FASTDDS_BUILTIN_TRANSPORTS', 'FASTDDS_DEFAULT_PROFILES_FILE',
@@ -157,8 +159,8 @@ def _profile_in_use() -> str:
     """Return the XML that Fast DDS reads in this process, '' if it reads none."""
     name = os.environ.get(profiles_variable())
     try:
-        return Path(name).read_text(errors='replace') if name else ''
-    except OSError:
+        return read_text(Path(name), _MOST_BYTES) if name else ''
+    except ValueError:
         return ''
 
 

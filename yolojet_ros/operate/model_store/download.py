@@ -64,6 +64,9 @@ class Download:
                 return self._whole(error)
             raise self._refused(f'the server answers {error.code} {one_line(error.reason, 100)}'
                                 ) from None
+        except ValueError as error:  # of the URL, or of one that the server leads to
+            raise self._refused(f'it is no URL that can be fetched ({one_line(str(error), 100)})'
+                                ) from None
         except (HTTPException, OSError) as error:
             reason = error.reason if isinstance(error, URLError) else error
             raise RunFailed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+import errno
 import fcntl
 from functools import lru_cache
 import os
@@ -100,12 +101,24 @@ class Bag:
             self._writer.close()
             for path in (self._writer.path / 'metadata.yaml', self._writer.path):
                 _sync(path)
-            os.rename(self._writer.path, self._final)
+            self._rename(self._writer.path)
             _sync(self._final.parent)
             self._writer = None
         finally:
             self.abort()
         return self._final
+
+    def _rename(self, path: Path) -> None:
+        """Give it its name, or the next one where another process had the same moment."""
+        for number in range(2, 100):
+            try:
+                os.rename(path, self._final)
+                return
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+            self._final = self._final.with_name(f'{self._final.name}_{number}')
+        raise OSError(errno.EEXIST, 'too many bags of one moment', str(self._final))
 
     def abort(self) -> None:
         """Leave nothing of it, unless it is finished."""

@@ -195,7 +195,10 @@ class Recorder:
     def _take(self, item: Taken, seen: _Watched) -> None:
         if seen.bag and item.at > seen.until:
             self._finish(seen)
-        image = item.image() if item.image is not None else None
+        try:
+            image = item.image() if item.image is not None else None
+        except Exception:  # of one image, which the library cannot compress; the next one counts
+            image, seen.skipped = None, seen.skipped + 1
         if image is not None:
             entry = Entry(
                 item.at, item.received, item.finished, item.stamp, item.frame_id, image,
@@ -236,7 +239,9 @@ class Recorder:
         seen.bag.write_event(event, item.finished)
         for entry in seen.ring:
             seen.bag.write(entry)
-        self._bound(seen)
+            self._bound(seen)
+            if not seen.bag:  # as large as all bags may be
+                return
 
     def _bound(self, seen: _Watched) -> None:
         """Remove older bags where this one grows beyond the limit; end it if none is left."""
@@ -253,7 +258,7 @@ class Recorder:
         bag, seen.bag = seen.bag, None
         path = bag.finish()
         seen.bags += 1
-        self._store.look()
+        self._store.add(path.name)
         self._inform(f'recorded {path}')
 
     def _halt(self, error: Exception) -> None:

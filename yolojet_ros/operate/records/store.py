@@ -15,7 +15,8 @@ from yolojet_ros.operate.records.params import CAUSES
 
 MOST_BAGS = 1000
 _REMOVED = '.removed-'
-_NAME = re.compile(r'\d{8}T\d{6}\.\d{3}Z_\w+_(%s)' % '|'.join(CAUSES), re.ASCII)
+_NAME = re.compile(
+    r'\d{8}T\d{6}\.\d{3}Z_\w+_(%s)(_\d+)?' % '|'.join(CAUSES), re.ASCII)
 
 
 class BagStore:
@@ -31,6 +32,7 @@ class BagStore:
         folder.mkdir(parents=True, exist_ok=True)
         self._sweep()
         self._sizes: Dict[str, int] = {}
+        self._own: List[str] = []  # made since, in their order
         self.look()
 
     def bags(self) -> List[str]:
@@ -43,6 +45,11 @@ class BagStore:
         self._sizes = {
             name: self._sizes.get(name) or _size(self.folder / name) for name in self.bags()}
 
+    def add(self, name: str) -> None:
+        """Take a bag that this process has made."""
+        self._own.append(name)
+        self.look()
+
     def make_room(self, size: int, unfinished: int) -> bool:
         """
         Remove the oldest bags until so much more fits; return whether it does.
@@ -51,7 +58,10 @@ class BagStore:
         """
         while self._sizes and (sum(self._sizes.values()) + size > self._limit
                                or len(self._sizes) + unfinished > MOST_BAGS):
-            self._remove(min(self._sizes))
+            # Those of this process last: its clock may have been set back.
+            others = [name for name in self._sizes if name not in self._own]
+            self._remove(min(others) if others else next(iter(
+                name for name in self._own if name in self._sizes)))
         return size <= self._limit
 
     def _remove(self, name: str) -> None:

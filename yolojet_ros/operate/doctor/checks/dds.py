@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import List, Optional
 from xml.etree import ElementTree
 
+from yolojet_ros.core.files import read_text
 from yolojet_ros.operate.doctor.check import Options
 from yolojet_ros.operate.doctor.checks.ros import distribution, NOT_SOURCED
 from yolojet_ros.operate.doctor.finding import fail, Finding, ok, skipped, warn
@@ -16,6 +17,7 @@ from yolojet_ros.ros import middleware
 _IMAGE = 1280 * 720 * 3  # bytes
 _PROFILES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 _BUILTIN = 'FASTDDS_BUILTIN_TRANSPORTS'
+_MOST_BYTES = 1 << 20  # of a profile
 # What Fast DDS knows, and what becomes of best-effort images of 2.8 MB with it.
 _TRANSPORTS = {
     'NONE': 'no transport is left, and nodes find nobody',
@@ -71,9 +73,9 @@ def _builtin(value: str) -> Finding:
 def _profile(system: System, variable: str, path: str) -> Finding:
     found = f'{variable} is {path}'
     try:
-        text = Path(path).read_bytes()
-    except OSError as error:
-        return fail(f'{found}, which cannot be read ({error.strerror})',
+        text = read_text(Path(path), _MOST_BYTES).encode()
+    except ValueError as error:
+        return fail(f'{found}, which cannot be read ({error})',
                     'Fast DDS goes on with its defaults, which lose large images',
                     f'unset {variable}')
     if text == middleware.PROFILES.read_bytes():
