@@ -324,10 +324,11 @@ def test_the_folder_stays_below_its_limit_and_strangers_stay(feed, tmp_path):
         assert len(_read(folder / name)) == 3
 
 
-def test_a_bag_that_reaches_the_limit_alone_ends_there(feed, tmp_path):
+@pytest.mark.parametrize('event', [1, 19])
+def test_a_bag_that_reaches_the_limit_alone_ends_there(feed, tmp_path, event):
     made = feed(record_limit_mb=1, record_seconds=10.0)
     for index in range(20):
-        made.send(*['error'] * (index == 1), picture=bytes(200_000))
+        made.send(*['error'] * (index == event), picture=bytes(200_000))
     made.stop()
     [name] = _bags(tmp_path / 'records')
     files = (tmp_path / 'records' / name).iterdir()
