@@ -62,6 +62,14 @@ def test_an_engine_that_a_parameter_file_names(tmp_path):
     system = Machine(tmp_path, BARE, packages=ABSENT)
     path.write_text(f'/**:\n  ros__parameters:\n    model: {engine}\n')
     assert 'yolo.engine: fp16' in check(system, 'engine', params_file=str(path)).found
+    store = tmp_path / 'store'
+    (store / 'active').mkdir(parents=True)
+    path.write_text(f'/**:\n  ros__parameters:\n    model_store: {store}\n')
+    found = check(system, 'engine', params_file=str(path))
+    assert found.status == 'fail' and f'there is no {store}/active/MODEL.onnx' in found.found
+    (store / 'active' / 'yolo.onnx').write_bytes(b'model')
+    found = check(system, 'engine', params_file=str(path))
+    assert found.status == 'ok' and f'{store}/active/yolo.onnx' in found.found
     path.write_text('/front:\n  detector:\n    ros__parameters: {model: /no.engine}\n')
     assert '/front/detector in' in check(system, 'engine', params_file=str(path)).found
     path.write_text('model: x\n')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from yolojet_ros.core.engine_card import EngineCard, sha256
 from yolojet_ros.core.errors import UserError
@@ -51,8 +51,9 @@ def _configured(system: System, options: Options) -> Tuple[str, str]:
         return options.model, '--model'
     if options.params_file:
         for name, parameters in read_parameters(options.params_file):
-            if parameters.get('model'):
-                return str(parameters['model']), f'{name} in {options.params_file}'
+            model = _model_of(parameters)
+            if model:
+                return model, f'{name} in {options.params_file}'
         return '', f'{options.params_file} names no model: the demo model is taken'
     try:
         asked = system.probe('graph', options.node).told.get('parameters', {}) \
@@ -60,9 +61,19 @@ def _configured(system: System, options: Options) -> Tuple[str, str]:
     except NoAnswer:
         asked = {}
     for name, values in asked.items():
-        if values.get('model') and os.path.isfile(values['model']):
-            return values['model'], f'the running {name}'
+        model = _model_of(values)
+        if model and os.path.isfile(model):
+            return model, f'the running {name}'
     return '', 'no model is configured; name one with --model or --params-file'
+
+
+def _model_of(parameters: Mapping[str, Any]) -> str:
+    """Return the model that parameters name: itself, or by what a model store has active."""
+    store = parameters.get('model_store')
+    if store:
+        active = sorted(home_path(str(store)).joinpath('active').glob('*.onnx'))
+        return str(active[0]) if active else f'{store}/active/MODEL.onnx'
+    return str(parameters.get('model') or '')
 
 
 def read_parameters(path: str) -> Iterator[Tuple[str, Dict[str, Any]]]:

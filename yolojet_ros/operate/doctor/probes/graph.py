@@ -131,14 +131,17 @@ def _parameters(node, executor, name: str) -> Dict[str, Any]:
     try:
         if not _spin(executor, client.service_is_ready, _ANSWER_SECONDS):
             return {}
-        wanted = ('use_sim_time', 'model')
-        future = client.call_async(GetParameters.Request(names=list(wanted)))
-        if not _spin(executor, future.done, _ANSWER_SECONDS):
-            return {}
-        values = future.result().values
-        if len(values) < len(wanted):  # a node that does not know one of them answers with none
-            return {}
-        return {'use_sim_time': values[0].bool_value, 'model': values[1].string_value}
+        # A node that does not know one of them answers with none.
+        for texts in (('model', 'model_store'), ('model',)):
+            names = ['use_sim_time', *texts]
+            future = client.call_async(GetParameters.Request(names=names))
+            if not _spin(executor, future.done, _ANSWER_SECONDS):
+                return {}
+            values = future.result().values
+            if len(values) == len(names):
+                return {'use_sim_time': values[0].bool_value, **{
+                    name: value.string_value for name, value in zip(texts, values[1:])}}
+        return {}
     finally:
         node.destroy_client(client)
 
