@@ -393,7 +393,10 @@ class ModelChange:
             before = self._store.give_up(self._stored.version, reason)
         except UserError as error:
             return False, f'; the store does not go back: {error}'
-        return True, f'; the store has version {before.version} active again'
+        text = f'; the store has version {before.version} active again'
+        if self._before is not None and before.version != self._before.version:
+            text += f', and version {self._before.version} runs until load_model is called'
+        return True, text
 
     def _notify(self) -> None:
         with self._changed:

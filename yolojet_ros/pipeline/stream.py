@@ -123,7 +123,7 @@ class Stream:
         """
         Go on with another model, between two images; tracks stay while the classes do.
 
-        :raises UserError: if the user's filters name a class that it has not; nothing changes then.
+        :raises UserError: if the user's filters name a class that it lacks; nothing changes then.
         """
         before, self.card = self.card, card
         try:
