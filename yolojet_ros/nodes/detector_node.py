@@ -80,7 +80,7 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
         self._make_cameras()
         # Health is reported even while simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(1.0, self._diagnostics.publish, clock=steady)
+        self.create_timer(1.0, self._look, clock=steady)
 
     # ---- parameters
 
@@ -385,6 +385,10 @@ class DetectorNode(parameters.CheckedParameters, LifecycleNode):
             self.trigger_deactivate()
 
     # ---- what the node says of itself
+
+    def _look(self) -> None:
+        self.update.look()
+        self._diagnostics.publish()
 
     def log_rarely(self, key: str, text: str) -> None:
         """Warn of what may come often: once in ten seconds for each key."""

@@ -58,7 +58,6 @@ class Diagnostics:
         """Publish how everything is."""
         node = self._node
         self._published = time.monotonic()
-        node.update.look()
         self.log_warnings()
         namesakes = self._namesakes()
         if namesakes:
