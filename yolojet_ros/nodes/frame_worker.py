@@ -190,8 +190,7 @@ class FrameWorker:
                 for shot in failed.hand_over():
                     shot.stream.renew(shot)
                     self._submit(other, [shot])
-                    while other.in_flight:
-                        self._collect()
+                    self.finish()
                 return True
         except Exception as another:
             error = another

@@ -196,17 +196,6 @@ class ModelChange:
         self._notify()
         return other
 
-    def _switch(self, _: Detector) -> None:
-        """Put the new model in the place of the old one; nothing is in flight then."""
-        self._node.worker.finish()
-        self._adopt(self._new)
-        self._node.worker.replace(self._new)
-
-    def _switch_back(self, _: Detector) -> None:
-        self._node.worker.finish()
-        self._adopt(self._old)
-        self._node.worker.replace(self._old)
-
     def _adopt(self, detector: Detector) -> None:
         """:raises UserError: if a filter names a class that it has not; nothing changes then."""
         for camera in self._node.cameras:
@@ -225,7 +214,7 @@ class ModelChange:
             self._old = self._node.detector
             self._trial = Trial(
                 self._used.trial_seconds, () if self._stored.confirmed else self._usual)
-            self._in_worker(self._switch)
+            self._change_to(self._new)
         except Exception as error:
             self._refuse(error)
             return
@@ -276,23 +265,25 @@ class ModelChange:
                             'that a camera publishes, and call load_model again')
         return frames.popleft()
 
-    def _in_worker(self, function: Callable[[Detector], None]) -> None:
-        """Have the worker call a function between two images; raises what it raises."""
+    def _change_to(self, detector: Detector) -> None:
+        """Have the worker put a model in the place of the other, with nothing in flight."""
         done: Future = Future()
 
-        def run(detector: Detector) -> None:
+        def change(_: Detector) -> None:
             if self._over:  # the worker may be that of another configuration
                 done.cancel()
             if done.set_running_or_notify_cancel():
                 try:
-                    function(detector)
+                    self._node.worker.finish()
+                    self._adopt(detector)
+                    self._node.worker.replace(detector)
                 except Exception as error:
                     done.set_exception(error)
                     if not isinstance(error, UserError):
                         raise
                 else:
                     done.set_result(None)
-        self._node.worker.call(run)
+        self._node.worker.call(change)
         if (not wait([done], _FINISH_SECONDS).done and done.cancel()) or done.cancelled():
             raise _Unjudged(f'an image has been in work for {_FINISH_SECONDS:.0f} s; call '
                             'load_model again')
@@ -324,9 +315,9 @@ class ModelChange:
     def _compare(self, trial: Trial) -> None:
         """Let the old model work for some images: perhaps the machine is busier than it was."""
         try:
-            self._in_worker(self._switch_back)
+            self._change_to(self._old)
             if self._wait_for(lambda: not trial.slow) and trial.verdict is None:
-                self._in_worker(self._switch)
+                self._change_to(self._new)
         except Exception as error:  # by a filter that was set a moment ago
             trial.fail(f'{trial.slow}; {one_line(str(error))}')
 
@@ -343,7 +334,7 @@ class ModelChange:
         anew, fault = self._old is None or self._node.worker.failed, ''
         try:  # first of all: nothing is to wait for a store that another process holds
             if not anew and self._node.detector is not self._old:
-                self._in_worker(self._switch_back)
+                self._change_to(self._old)
         except Exception as error:  # whatever it is, there is one more way
             anew, fault = True, f'; the model before cannot go on: {one_line(str(error))}'
         went, told = self._store_goes_back(reason)

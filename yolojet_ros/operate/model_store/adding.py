@@ -103,7 +103,7 @@ def _is_here(store: ModelStore, bundle: Bundle, report: Report) -> bool:
     except UserError as error:
         report(f'what is here is to be replaced: {error}')
         return False
-    if (folder / MANIFEST).read_bytes() != bundle.data:
+    if not _has_manifest(store, bundle):
         raise UserError(f'another {folder.name} is in the store already; give the new one a '
                         'version of its own when it is signed')
     return True
